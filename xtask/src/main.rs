@@ -1,1 +1,100 @@
-fn main() {}
+//! Every verb of the repository, one file each. `cargo xtask` alone lists them.
+//!
+//! This crate is compiled before anything else on a fresh machine, so it knows nothing of the product's crates
+//! and its own dependencies stay few.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool: its output is its interface"
+)]
+
+mod bench;
+mod build;
+mod ci;
+mod demo;
+mod ebpf;
+mod edges;
+mod setup;
+mod sh;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+/// A verb: its name, the line that `cargo xtask` prints for it, and what it runs with the words after it.
+struct Verb {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "setup",
+        about: "install what building and testing need, and say so",
+        run: setup::run,
+    },
+    Verb {
+        name: "build",
+        about: "build the eBPF programs and the `pierhead` binary (release)",
+        run: build::run,
+    },
+    Verb {
+        name: "demo",
+        about: "show the gate carrying real traffic; `--once` leaves and fails if a line was wrong",
+        run: demo::run,
+    },
+    Verb {
+        name: "test",
+        about: "all checks and tests; or some of: lint pure packets wire",
+        run: test::run,
+    },
+    Verb {
+        name: "bench",
+        about: "run a rig; without a name it lists them",
+        run: bench::run,
+    },
+    Verb {
+        name: "ci",
+        about: "exactly what CI runs: the same as `test`",
+        run: ci::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<()> {
+    let Some((name, rest)) = args.split_first() else {
+        print_verbs();
+        return Ok(());
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print_verbs();
+        return Ok(());
+    }
+    match VERBS.iter().find(|verb| verb.name == name) {
+        Some(verb) => (verb.run)(rest),
+        None => {
+            print_verbs();
+            bail!("no verb `{name}`")
+        }
+    }
+}
+
+fn print_verbs() {
+    println!("cargo xtask <verb>");
+    for verb in VERBS {
+        println!("  {:<6} {}", verb.name, verb.about);
+    }
+}
