@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
+use cargo_metadata::{DependencyKind, MetadataCommand, NodeDep, Package, PackageId};
 
 use crate::sh;
 
@@ -139,12 +139,13 @@ fn resolved() -> Result<Graph> {
         ])
         .exec()
         .context("cargo metadata")?;
-    let names: BTreeMap<_, _> = metadata
-        .packages
-        .iter()
-        .map(|package| (package.id.clone(), package.name.to_string()))
-        .collect();
-    let name = |id: &PackageId| names.get(id).cloned().unwrap_or_default();
+    let packages: BTreeMap<_, _> = metadata.packages.iter().map(|package| (&package.id, package)).collect();
+    let name = |id: &PackageId| {
+        packages
+            .get(id)
+            .map(|package| package.name.to_string())
+            .unwrap_or_default()
+    };
     let mut graph = Graph {
         ours: metadata.workspace_members.iter().map(&name).collect(),
         edges: BTreeMap::new(),
@@ -154,15 +155,42 @@ fn resolved() -> Result<Graph> {
         .context("cargo metadata without a resolved graph")?
         .nodes
     {
-        let ships = |dep: &&cargo_metadata::NodeDep| {
+        let package = packages.get(&node.id).context("a node without its package")?;
+        let active: BTreeSet<&str> = node.features.iter().map(|feature| feature.as_str()).collect();
+        let ships = |dep: &&NodeDep| {
             dep.dep_kinds
                 .iter()
                 .any(|kind| matches!(kind.kind, DependencyKind::Normal | DependencyKind::Build))
+                && is_switched_on(package, &active, &name(&dep.pkg))
         };
         let deps = node.deps.iter().filter(ships).map(|dep| name(&dep.pkg));
         graph.edges.entry(name(&node.id)).or_default().extend(deps);
     }
     Ok(graph)
+}
+
+/// The resolved graph also lists optional dependencies that only a weak feature (`ring?/std`) mentions: those are not
+/// built. A dependency counts when it is not optional, or when an active feature asks for it.
+fn is_switched_on(package: &Package, active: &BTreeSet<&str>, whom: &str) -> bool {
+    let mut declared = package.dependencies.iter().filter(|dep| dep.name == whom);
+    declared.any(|dep| {
+        let key = dep.rename.as_deref().unwrap_or(&dep.name);
+        !dep.optional || asks_for(&package.features, active, key)
+    })
+}
+
+/// Whether an active feature asks for the optional dependency of this key: `key`, `dep:key` or `key/feature`.
+fn asks_for(features: &BTreeMap<String, Vec<String>>, active: &BTreeSet<&str>, key: &str) -> bool {
+    let asked = |line: &String| {
+        let line = line.strip_prefix("dep:").unwrap_or(line);
+        line == key || line.strip_prefix(key).is_some_and(|rest| rest.starts_with('/'))
+    };
+    active.contains(key)
+        || active
+            .iter()
+            .filter_map(|name| features.get(*name))
+            .flatten()
+            .any(asked)
 }
 
 /// Every broken rule, a line each.
@@ -383,6 +411,20 @@ mod tests {
     #[test]
     fn the_sound_house_breaks_nothing() {
         assert_eq!(violations(&sound()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_optional_dependency_counts_when_a_feature_asks_for_it() {
+        let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+        let features = BTreeMap::from([
+            ("weak".to_owned(), lines(&["ring?/std"])),
+            ("strong".to_owned(), lines(&["ring/std"])),
+            ("named".to_owned(), lines(&["dep:ring"])),
+            ("other".to_owned(), lines(&["dep:ring-compat"])),
+        ]);
+        let asks = |active: &[&str]| asks_for(&features, &active.iter().copied().collect(), "ring");
+        assert!(!asks(&["weak"]) && !asks(&["other"]) && !asks(&[]));
+        assert!(asks(&["strong"]) && asks(&["weak", "named"]) && asks(&["ring"]));
     }
 
     #[test]
