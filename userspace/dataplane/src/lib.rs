@@ -1,1 +1,17 @@
-//! Placeholder until its first commit.
+//! The data plane: executes a [`pierhead_model::Snapshot`] on real connections.
+//!
+//! Thread per core: every worker owns its sockets, tasks, pools and metric cells; what they share is one `Arc<Runtime>` (a
+//! compiled snapshot), swapped as a whole. This crate knows nothing of Kubernetes and nothing of eBPF: how connections
+//! reach its sockets ([`AcceptMode`]) is decided by whoever starts it.
+
+mod config;
+mod dataplane;
+mod error;
+mod report;
+mod steer;
+
+pub use config::{AcceptMode, AccessLog, Config};
+pub use dataplane::Dataplane;
+pub use error::{BindError, StartError};
+pub use report::{ApplyReport, BackendStatus, BindStatus, DrainReport, EndpointStatus, ListenerStatus, Status};
+pub use steer::WorkerSockets;

@@ -1,0 +1,41 @@
+use std::{num::NonZero, path::PathBuf};
+
+/// How connections reach the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptMode {
+    /// Each bind of the snapshot gets sockets of its own, one per worker (`SO_REUSEPORT`). Prefixes and `all ports` cannot
+    /// be served so, and are reported.
+    Bound,
+    /// Each worker has one listening socket per protocol and family on a port of the kernel's choice; an `sk_lookup`
+    /// program sends connections there, and the destination they were meant for names the bind.
+    Steered,
+}
+
+/// Where access log lines (one JSON object each) go. Lines are dropped, and counted, when the target is too slow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Stdout,
+    /// Appended to; created when missing.
+    File(PathBuf),
+}
+
+/// What a data plane is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Number of worker threads.
+    pub workers: NonZero<usize>,
+    pub accept: AcceptMode,
+    pub access_log: AccessLog,
+}
+
+impl Default for Config {
+    /// One worker per core, bound sockets, no access log.
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
+            accept: AcceptMode::Bound,
+            access_log: AccessLog::Off,
+        }
+    }
+}
