@@ -33,7 +33,7 @@
 //! # Ok::<(), pierhead_http1::Error>(())
 //! ```
 //!
-//! **Bodies.** `BodyDecoder` is made from the [`BodyLength`] that the parser returned and yields ranges of the
+//! **Bodies.** [`BodyDecoder`] is made from the [`BodyLength`] that the parser returned and yields ranges of the
 //! caller's buffer, nothing is copied. [`encode`] writes heads, chunk heads and trailers. `Content-Length`,
 //! `Transfer-Encoding` and `Connection` on the wire come only from arguments of the encoder, never from the block:
 //! what the peer gets is framed as we decoded it.
@@ -42,6 +42,7 @@
 //! Results do not depend on how the input was split.
 #![forbid(unsafe_code)]
 
+mod body;
 mod chars;
 mod error;
 mod framing;
@@ -56,6 +57,7 @@ mod target;
 
 pub mod encode;
 
+pub use body::{BodyDecoder, Step};
 pub use error::Error;
 pub use framing::BodyLength;
 pub use head::{RequestHead, ResponseHead, Status, Version};
