@@ -41,9 +41,49 @@ struct Regexes<T> {
 
 #[derive(Debug)]
 struct Node<T> {
-    /// Sorted by segment.
-    children: Vec<(Box<str>, usize)>,
+    children: Children,
     candidates: Vec<Candidate<T>>,
+}
+
+/// Nodes by segment: a short list is faster to look through than to hash.
+#[derive(Debug)]
+enum Children {
+    Few(Vec<(Box<str>, usize)>),
+    Many(HashMap<Box<str>, usize, RandomState>),
+}
+
+impl Children {
+    const FEW: usize = 4;
+
+    fn get(&self, segment: &str) -> Option<usize> {
+        match self {
+            Self::Few(list) => list.iter().find(|(name, _)| **name == *segment).map(|(_, node)| *node),
+            Self::Many(map) => map.get(segment).copied(),
+        }
+    }
+
+    fn insert(&mut self, segment: &str, node: usize) {
+        match self {
+            Self::Few(list) if list.len() < Self::FEW => list.push((segment.into(), node)),
+            Self::Few(list) => {
+                let mut map: HashMap<_, _, RandomState> = std::mem::take(list).into_iter().collect();
+                map.insert(segment.into(), node);
+                *self = Self::Many(map);
+            }
+            Self::Many(map) => {
+                map.insert(segment.into(), node);
+            }
+        }
+    }
+}
+
+impl<T> Node<T> {
+    fn new() -> Self {
+        Self {
+            children: Children::Few(Vec::new()),
+            candidates: Vec::new(),
+        }
+    }
 }
 
 /// Nodes of the trie that a request path can visit without a heap allocation.
@@ -55,10 +95,7 @@ impl<T> PathIndex<T> {
         let mut index = Self {
             exact: HashMap::default(),
             regexes: None,
-            nodes: vec![Node {
-                children: Vec::new(),
-                candidates: Vec::new(),
-            }],
+            nodes: vec![Node::new()],
             grpc_methods: HashMap::default(),
             fallback: Vec::new(),
         };
@@ -108,17 +145,13 @@ impl<T> PathIndex<T> {
         for segment in trimmed.strip_prefix('/').into_iter().flat_map(|p| p.split('/')) {
             let next = self.nodes.len();
             let Some(node) = self.nodes.get_mut(at) else { return 0 };
-            at = match node.children.binary_search_by(|(name, _)| name.as_ref().cmp(segment)) {
-                Ok(found) => node.children.get(found).map_or(0, |(_, node)| *node),
-                Err(place) => {
-                    node.children.insert(place, (segment.into(), next));
-                    self.nodes.push(Node {
-                        children: Vec::new(),
-                        candidates: Vec::new(),
-                    });
-                    next
-                }
-            };
+            at = node.children.get(segment).unwrap_or_else(|| {
+                node.children.insert(segment, next);
+                next
+            });
+            if at == next {
+                self.nodes.push(Node::new());
+            }
         }
         at
     }
@@ -152,10 +185,8 @@ impl<T> PathIndex<T> {
         let mut at = 0;
         for segment in path.strip_prefix('/').into_iter().flat_map(|p| p.split('/')) {
             let Some(node) = self.nodes.get(at) else { break };
-            let Ok(found) = node.children.binary_search_by(|(name, _)| name.as_ref().cmp(segment)) else {
-                break;
-            };
-            at = node.children.get(found).map_or(0, |(_, node)| *node);
+            let Some(next) = node.children.get(segment) else { break };
+            at = next;
             visited.push(at);
         }
         let deep = visited.iter().rev().filter_map(|n| self.nodes.get(*n));
