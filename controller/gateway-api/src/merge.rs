@@ -145,7 +145,10 @@ pub fn route(old: Option<&Value>, ours: &RouteStatus, controller: &str, now: Tim
     entries(
         old,
         ("parents", "parentRef"),
-        ours.parents.iter().map(|p| (json(p), p.conditions.as_slice())),
+        ours.parents
+            .iter()
+            .map(|p| (json(p), p.conditions.as_slice()))
+            .collect(),
         controller,
         now,
     )
@@ -156,7 +159,10 @@ pub fn policy(old: Option<&Value>, ours: &PolicyStatus, controller: &str, now: T
     entries(
         old,
         ("ancestors", "ancestorRef"),
-        ours.ancestors.iter().map(|p| (json(p), p.conditions.as_slice())),
+        ours.ancestors
+            .iter()
+            .map(|p| (json(p), p.conditions.as_slice()))
+            .collect(),
         controller,
         now,
     )
@@ -165,7 +171,7 @@ pub fn policy(old: Option<&Value>, ours: &PolicyStatus, controller: &str, now: T
 fn entries(
     old: Option<&Value>,
     (list, reference): (&str, &str),
-    ours: impl Iterator<Item = (Value, &[Condition])>,
+    ours: Vec<(Value, &[Condition])>,
     controller: &str,
     now: Timestamp,
 ) -> Value {
