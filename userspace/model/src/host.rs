@@ -1,4 +1,4 @@
-use std::{cmp::Ordering, fmt, net::IpAddr, sync::Arc};
+use std::{borrow::Borrow, cmp::Ordering, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
@@ -63,6 +63,13 @@ impl Hostname {
     }
 
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that a map of host names can be asked with a `&str`; both hash and compare alike.
+impl Borrow<str> for Hostname {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

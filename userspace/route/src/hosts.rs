@@ -1,16 +1,16 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use pierhead_model::{HostPattern, WildcardDepth};
+use pierhead_model::{HostPattern, Hostname, WildcardDepth};
 
 /// Values by host pattern; finds those whose pattern matches a host, the most specific first.
 ///
 /// Used for listeners (by SNI or Host), certificates (by SNI) and rules (by Host). One value per pattern.
 #[derive(Clone, Debug)]
 pub struct HostMap<V> {
-    exact: HashMap<Box<str>, V, RandomState>,
+    exact: HashMap<Hostname, V, RandomState>,
     /// By suffix, without the leading `*.`.
-    wildcard: HashMap<Box<str>, ByDepth<V>, RandomState>,
+    wildcard: HashMap<Hostname, ByDepth<V>, RandomState>,
     any: Option<V>,
 }
 
@@ -64,16 +64,35 @@ impl<V> HostMap<V> {
     pub fn insert(&mut self, pattern: &HostPattern, value: V) -> Option<V> {
         match pattern {
             HostPattern::Any => self.any.replace(value),
-            HostPattern::Exact(name) => self.exact.insert(name.as_str().into(), value),
+            HostPattern::Exact(name) => self.exact.insert(name.clone(), value),
             HostPattern::Wildcard { suffix, depth } => {
                 let by_depth = self
                     .wildcard
-                    .entry(suffix.as_str().into())
+                    .entry(suffix.clone())
                     .or_insert(ByDepth { one: None, many: None });
                 match depth {
                     WildcardDepth::One => by_depth.one.replace(value),
                     WildcardDepth::Many => by_depth.many.replace(value),
                 }
+            }
+        }
+    }
+
+    /// Takes away the value of exactly this pattern.
+    pub fn remove(&mut self, pattern: &HostPattern) -> Option<V> {
+        match pattern {
+            HostPattern::Any => self.any.take(),
+            HostPattern::Exact(name) => self.exact.remove(name.as_str()),
+            HostPattern::Wildcard { suffix, depth } => {
+                let by_depth = self.wildcard.get_mut(suffix.as_str())?;
+                let taken = match depth {
+                    WildcardDepth::One => by_depth.one.take(),
+                    WildcardDepth::Many => by_depth.many.take(),
+                };
+                if by_depth.one.is_none() && by_depth.many.is_none() {
+                    self.wildcard.remove(suffix.as_str());
+                }
+                taken
             }
         }
     }

@@ -1,4 +1,8 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 use pierhead_model::{HostPattern, HostSelection, HttpRoute, HttpRule, ListenerId, PathMatch};
@@ -15,13 +19,22 @@ use crate::{
 #[derive(Debug)]
 pub struct RouteTable<T> {
     selection: HostSelection,
+    /// Everything it was compiled from, in the order of route ids.
+    sources: Vec<Source<T>>,
     hosts: HostMap<Arc<HostRules<T>>>,
+}
+
+/// A route and its handle.
+#[derive(Clone, Debug)]
+struct Source<T> {
+    route: Arc<HttpRoute>,
+    handle: T,
 }
 
 #[derive(Debug)]
 struct HostRules<T> {
-    /// What it was compiled from, to recognise an unchanged host.
-    sources: Vec<(Arc<HttpRoute>, T)>,
+    /// The routes with rules under this host, in the order of route ids.
+    sources: Vec<Source<T>>,
     paths: PathIndex<Target<T>>,
 }
 
@@ -51,41 +64,90 @@ impl<T> Found<'_, T> {
 }
 
 impl<T: Clone + PartialEq> RouteTable<T> {
-    /// Compiles those of `routes` that are attached to `listener`. Hosts whose routes did not change (same `Arc`, equal
-    /// handle) are taken over from `previous`.
+    /// Compiles those of `routes` that are attached to `listener`.
+    ///
+    /// Work is proportional to what changed since `previous` (same `Arc` and equal handle is unchanged), but for one
+    /// comparison per route and one copy of the map of hosts.
+    #[allow(single_use_lifetimes, reason = "`impl Trait` in argument position cannot elide it")]
     pub fn compile<'a>(
         listener: &ListenerId,
         selection: HostSelection,
         routes: impl IntoIterator<Item = (&'a Arc<HttpRoute>, T)>,
         previous: Option<&Self>,
     ) -> Self {
-        let mut by_host = HashMap::<&'a HostPattern, Vec<(&'a Arc<HttpRoute>, T)>, RandomState>::default();
-        for (route, handle) in routes {
-            let mut seen: Vec<&HostPattern> = Vec::new();
-            let attached = route.attachments.iter().filter(|a| a.listener == *listener);
-            for host in attached.flat_map(|attachment| hosts_of(route, &attachment.hosts)) {
-                if !seen.contains(&host) {
-                    seen.push(host);
-                    by_host.entry(host).or_default().push((route, handle.clone()));
-                }
+        let mut sources: Vec<_> = routes
+            .into_iter()
+            .filter(|(route, _)| route.attachments.iter().any(|a| a.listener == *listener))
+            .map(|(route, handle)| Source {
+                route: Arc::clone(route),
+                handle,
+            })
+            .collect();
+        sources.sort_by(|a, b| a.route.id.cmp(&b.route.id));
+        let change = Change::between(previous.map_or(&[], |p| &p.sources), &sources);
+        let gone: HashSet<_, RandomState> = change.gone.iter().map(|s| Arc::as_ptr(&s.route)).collect();
+        let mut by_host = HashMap::<&HostPattern, Vec<&Source<T>>, RandomState>::default();
+        for host in change.gone.iter().flat_map(|source| hosts_of(&source.route, listener)) {
+            by_host.entry(host).or_default();
+        }
+        for source in &change.come {
+            for host in hosts_of(&source.route, listener) {
+                by_host.entry(host).or_default().push(source);
             }
         }
-        let mut hosts = HostMap::default();
-        for (host, sources) in by_host {
-            let unchanged = previous.and_then(|p| p.hosts.get(host)).filter(|old| {
-                old.sources.len() == sources.len()
-                    && old
-                        .sources
-                        .iter()
-                        .zip(&sources)
-                        .all(|(a, b)| Arc::ptr_eq(&a.0, b.0) && a.1 == b.1)
-            });
-            let rules = unchanged
-                .cloned()
-                .unwrap_or_else(|| Arc::new(compile_host(listener, host, &sources)));
-            hosts.insert(host, rules);
+        let mut hosts = previous.map_or_else(HostMap::default, |p| p.hosts.clone());
+        for (host, come) in by_host {
+            let old = hosts.remove(host);
+            let stay = old
+                .iter()
+                .flat_map(|rules| &rules.sources)
+                .filter(|s| !gone.contains(&Arc::as_ptr(&s.route)));
+            let mut now: Vec<_> = stay.chain(come).cloned().collect();
+            now.sort_by(|a, b| a.route.id.cmp(&b.route.id));
+            if !now.is_empty() {
+                hosts.insert(host, Arc::new(compile_host(listener, host, now)));
+            }
         }
-        Self { selection, hosts }
+        Self {
+            selection,
+            sources,
+            hosts,
+        }
+    }
+}
+
+/// What differs between two lists in the order of route ids. A changed route is in both.
+struct Change<'a, T> {
+    gone: Vec<&'a Source<T>>,
+    come: Vec<&'a Source<T>>,
+}
+
+impl<'a, T: PartialEq> Change<'a, T> {
+    fn between(old: &'a [Source<T>], new: &'a [Source<T>]) -> Self {
+        let mut change = Self {
+            gone: Vec::new(),
+            come: Vec::new(),
+        };
+        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return change,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(a), Some(b)) if Arc::ptr_eq(&a.route, &b.route) && a.handle == b.handle => {
+                    old.next();
+                    new.next();
+                    continue;
+                }
+                (Some(a), Some(b)) => a.route.id.cmp(&b.route.id),
+            };
+            if order.is_le() {
+                change.gone.extend(old.next());
+            }
+            if order.is_ge() {
+                change.come.extend(new.next());
+            }
+        }
     }
 }
 
@@ -114,16 +176,24 @@ impl<T> RouteTable<T> {
     }
 }
 
-/// The hosts under which some rule of `route` stands, given those of its attachment.
-fn hosts_of<'a>(route: &'a HttpRoute, attached: &'a [HostPattern]) -> impl Iterator<Item = &'a HostPattern> {
+/// The hosts under which some rule of `route` stands at `listener`, each once.
+fn hosts_of<'a>(route: &'a HttpRoute, listener: &ListenerId) -> Vec<&'a HostPattern> {
     let inherits = route.rules.iter().any(|rule| rule.hosts.is_none());
+    let attached = route
+        .attachments
+        .iter()
+        .filter(|a| inherits && a.listener == *listener)
+        .flat_map(|a| &a.hosts);
     let own = route.rules.iter().flat_map(|rule| rule.hosts.iter().flatten());
-    attached.iter().filter(move |_| inherits).chain(own)
+    let mut hosts: Vec<_> = attached.chain(own).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
 }
 
-fn compile_host<T: Clone>(listener: &ListenerId, host: &HostPattern, sources: &[(&Arc<HttpRoute>, T)]) -> HostRules<T> {
+fn compile_host<T: Clone>(listener: &ListenerId, host: &HostPattern, sources: Vec<Source<T>>) -> HostRules<T> {
     let mut candidates = Vec::new();
-    for (route, handle) in sources {
+    for Source { route, handle } in &sources {
         let inherited = route
             .attachments
             .iter()
@@ -151,10 +221,7 @@ fn compile_host<T: Clone>(listener: &ListenerId, host: &HostPattern, sources: &[
         }
     }
     HostRules {
-        sources: sources
-            .iter()
-            .map(|(route, handle)| (Arc::clone(route), handle.clone()))
-            .collect(),
         paths: PathIndex::new(candidates),
+        sources,
     }
 }

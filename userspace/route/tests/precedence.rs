@@ -473,6 +473,32 @@ fn a_match() -> impl Strategy<Value = HttpMatch> {
 }
 
 proptest! {
+    /// Compiling over a previous table gives what compiling from nothing gives, whatever came, went or changed.
+    #[test]
+    fn a_table_over_a_previous_one_is_the_same_table(
+        before in proptest::collection::btree_map(0..8_usize, (0..4_usize, proptest::collection::vec(a_match(), 1..3)), 0..6),
+        after in proptest::collection::btree_map(0..8_usize, (0..4_usize, proptest::collection::vec(a_match(), 1..3)), 0..6),
+        host in "([ab]\\.){0,2}c", path in "(/[ab]{0,2}){1,3}",
+    ) {
+        let hosts = ["", "c", "*.c", "a.c"];
+        let build = |spec: &std::collections::BTreeMap<usize, (usize, Vec<HttpMatch>)>, old: &[Arc<HttpRoute>]| -> Vec<_> {
+            spec.iter().map(|(n, (host, matches))| {
+                let new = route(&format!("r{n}"), 0, &[hosts[*host]], vec![rule(&format!("{n}"), matches.clone())]);
+                old.iter().find(|o| **o == new).cloned().unwrap_or(new)
+            }).collect()
+        };
+        let first_routes = build(&before, &[]);
+        let second_routes = build(&after, &first_routes);
+        let compile = |routes: &[Arc<HttpRoute>], previous| {
+            RouteTable::compile(&listener(), HostSelection::FallThrough, routes.iter().map(|r| (r, ())), previous)
+        };
+        let first = compile(&first_routes, None);
+        let (second, fresh) = (compile(&second_routes, Some(&first)), compile(&second_routes, None));
+        let request = Asked { host, path, query: None, method: "GET".into(), headers: Vec::new() };
+        prop_assert_eq!(hit(&second, &request), hit(&fresh, &request));
+        prop_assert_eq!(second.host_count(), fresh.host_count());
+    }
+
     #[test]
     fn the_table_agrees_with_the_model(
         routes in proptest::collection::vec(
