@@ -1,1 +1,48 @@
-//! Placeholder until its first commit.
+//! From Kubernetes objects to the language of the data plane: `World -> Translation {snapshot, statuses, problems}`.
+//!
+//! Pure: no I/O, no clock, no randomness; everything that is not an object stands in [`Settings`]. Bad configuration is data
+//! (a [`Problem`], a condition, an `Invalid` backend), never an `Err`, and hurts nothing but what names it.
+//!
+//! Kubernetes types end here. [`border`] parses what both APIs share (Services, EndpointSlices, Secrets, ConfigMaps) once;
+//! [`ingress`] and [`gateway`] know one API each and meet only in the [`Builder`].
+
+pub mod address;
+mod bind;
+pub mod border;
+mod builder;
+pub mod gateway;
+mod ingress;
+mod settings;
+mod status;
+mod world;
+
+use pierhead_model::{Problem, Snapshot};
+
+pub use bind::{Claim, Refusal, RefusalReason, Refused};
+pub use builder::Builder;
+pub use settings::Settings;
+pub use status::Statuses;
+pub use world::{ObjectName, Objects, World, age, origin};
+
+/// What a [`World`] means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Translation {
+    pub snapshot: Snapshot,
+    pub statuses: Statuses,
+    /// Sorted, distinct.
+    pub problems: Vec<Problem>,
+    /// Addresses given to Gateways from the pools: the next translation's [`Settings::allocations`].
+    pub allocations: address::Allocations,
+}
+
+/// Translates everything from scratch.
+pub fn translate(world: &World, settings: &Settings) -> Translation {
+    let mut builder = Builder::new(world, settings);
+    // Both APIs say what they want first; who gets a shared address and port is decided over all of them.
+    let ingress = ingress::translate(&mut builder);
+    let gateways = gateway::translate(&mut builder);
+    let refused = builder.settle_binds();
+    ingress::conclude(&mut builder, ingress, &refused);
+    gateway::conclude(&mut builder, gateways, &refused);
+    builder.finish()
+}

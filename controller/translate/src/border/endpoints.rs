@@ -1,0 +1,188 @@
+//! EndpointSlices: all slices of a Service merged into one set per Service port.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointSlice};
+use pierhead_model::{Endpoint, EndpointState, Endpoints, EndpointsId};
+
+use crate::{
+    Builder, World,
+    border::service::{ServicePort, ServiceRef},
+    world,
+};
+
+/// Names the Service of a slice (`discovery.k8s.io/v1`, `LabelServiceName`).
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Slices by the Service they belong to.
+#[derive(Debug)]
+pub struct SliceIndex<'w> {
+    by_service: BTreeMap<(&'w str, &'w str), Vec<&'w Arc<EndpointSlice>>>,
+}
+
+impl<'w> SliceIndex<'w> {
+    pub fn new(world: &'w World) -> Self {
+        let mut by_service: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for slice in world.endpoint_slices.iter() {
+            let labels = slice.metadata.labels.as_ref();
+            if let Some(service) = labels.and_then(|l| l.get(SERVICE_NAME)) {
+                let key = (world::namespace(&slice.metadata), service.as_str());
+                by_service.entry(key).or_default().push(slice);
+            }
+        }
+        Self { by_service }
+    }
+
+    fn of(&self, namespace: &str, service: &str) -> Vec<&'w Arc<EndpointSlice>> {
+        self.by_service.get(&(namespace, service)).cloned().unwrap_or_default()
+    }
+}
+
+impl Builder<'_> {
+    /// Adds the endpoints of one Service port. None at all is a valid answer: requests then get 503.
+    pub(super) fn endpoints(
+        &mut self,
+        service: ServiceRef<'_>,
+        port: &ServicePort,
+        transport: &str,
+        primary_v6: bool,
+    ) -> EndpointsId {
+        let (namespace, name) = (service.namespace, service.name);
+        let number = port.number;
+        let id = EndpointsId::new(&if port.name.is_empty() {
+            format!("{namespace}/{name}:{number}")
+        } else {
+            format!("{namespace}/{name}:{}", port.name)
+        });
+        if self.snapshot.endpoints.contains_key(&id) {
+            return id;
+        }
+        let mut found = Vec::new();
+        for slice in self.slices.of(namespace, name) {
+            // FQDN slices are deprecated: "no semantics are defined".
+            let wants_v6 = match slice.address_type.as_str() {
+                "IPv4" => false,
+                "IPv6" => true,
+                _ => continue,
+            };
+            let Some(slice_port) = slice_port(slice, &port.name, transport) else {
+                continue;
+            };
+            for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
+                let Some(state) = state(endpoint) else { continue };
+                match address(endpoint, wants_v6) {
+                    Ok(ip) => found.push(Found {
+                        endpoint: Endpoint {
+                            address: SocketAddr::new(ip, slice_port),
+                            state,
+                            node: endpoint.node_name.as_deref().map(Into::into),
+                            zone: endpoint.zone.as_deref().map(Into::into),
+                        },
+                        target: target(endpoint),
+                    }),
+                    Err(why) => self.error(
+                        &world::origin("EndpointSlice", &slice.metadata),
+                        format!("endpoints[{index}].addresses"),
+                        why,
+                        "give one unicast address of the slice's addressType",
+                    ),
+                }
+            }
+        }
+        let endpoints = merge(found, primary_v6);
+        let value = Endpoints {
+            id: id.clone(),
+            endpoints,
+        };
+        self.snapshot.endpoints.insert(id.clone(), Arc::new(value));
+        id
+    }
+}
+
+struct Found {
+    endpoint: Endpoint,
+    /// Kind, namespace and name of the pod behind it.
+    target: Option<(String, String, String)>,
+}
+
+/// The slice's port for a Service port: the same name (the Service's numbers may differ from the slice's) and transport.
+fn slice_port(slice: &EndpointSlice, name: &str, transport: &str) -> Option<u16> {
+    slice
+        .ports
+        .iter()
+        .flatten()
+        .find(|p| p.name.as_deref().unwrap_or_default() == name && p.protocol.as_deref().unwrap_or("TCP") == transport)
+        .and_then(|p| u16::try_from(p.port?).ok())
+        .filter(|port| *port != 0)
+}
+
+/// `discovery/v1` EndpointConditions: `ready` nil "should be interpreted as true"; `serving` nil defers to `ready`;
+/// `terminating` nil is false. `ready` stays true on a terminating pod only where `publishNotReadyAddresses` demands it.
+fn state(endpoint: &ApiEndpoint) -> Option<EndpointState> {
+    let conditions = endpoint.conditions.as_ref();
+    let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+    let serving = conditions.and_then(|c| c.serving).unwrap_or(ready);
+    let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
+    if ready {
+        Some(EndpointState::Ready)
+    } else {
+        (serving && terminating).then_some(EndpointState::Draining)
+    }
+}
+
+/// The first address: several "should be considered fungible". Loopback is what one machine without a cluster needs, and no
+/// API server lets it pass; the rest of what it refuses, we refuse.
+fn address(endpoint: &ApiEndpoint, wants_v6: bool) -> Result<IpAddr, String> {
+    let text = endpoint.addresses.first().ok_or("an endpoint has no address")?;
+    let ip: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
+    if ip.is_ipv6() != wants_v6 {
+        return Err(format!("{ip} is not of the slice's addressType"));
+    }
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if ip.is_unspecified() || ip.is_multicast() || link_local {
+        return Err(format!("{ip} cannot be an endpoint"));
+    }
+    Ok(ip)
+}
+
+fn target(endpoint: &ApiEndpoint) -> Option<(String, String, String)> {
+    let target = endpoint.target_ref.as_ref()?;
+    Some((
+        target.kind.clone().unwrap_or_default(),
+        target.namespace.clone().unwrap_or_default(),
+        target.name.clone()?,
+    ))
+}
+
+/// Distinct by address, ready before draining (an endpoint may stand in two slices while it moves). A dual-stack pod counts
+/// once, with its address of the Service's first family.
+fn merge(found: Vec<Found>, primary_v6: bool) -> Vec<Endpoint> {
+    let in_primary: BTreeSet<_> = found
+        .iter()
+        .filter(|f| f.endpoint.address.is_ipv6() == primary_v6)
+        .filter_map(|f| f.target.clone())
+        .collect();
+    let mut by_address: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
+    for Found { endpoint, target } in found {
+        let doubled = endpoint.address.is_ipv6() != primary_v6 && target.is_some_and(|t| in_primary.contains(&t));
+        if doubled {
+            continue;
+        }
+        by_address
+            .entry(endpoint.address)
+            .and_modify(|known| {
+                if known.state == EndpointState::Draining && endpoint.state == EndpointState::Ready {
+                    *known = endpoint.clone();
+                }
+            })
+            .or_insert(endpoint);
+    }
+    by_address.into_values().collect()
+}

@@ -1,0 +1,63 @@
+//! What a translation must know besides objects.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use pierhead_model::{Limits, OnMiss};
+
+use crate::{ObjectName, address::Allocations};
+
+/// The operator's choices, the machine's facts and the time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `spec.controllerName` of the GatewayClasses that are ours.
+    pub gateway_controller: Arc<str>,
+    /// `spec.controller` of the IngressClasses that are ours.
+    pub ingress_controller: Arc<str>,
+    /// A GatewayClass and an IngressClass of this name exist and are ours even if no object says so. For `standalone`, where
+    /// a class object is one more thing to write; an object of that name counts as written.
+    pub implied_class: Option<Arc<str>>,
+    /// Give an Ingress without a class the default IngressClass. The API server does that when an Ingress is created, and
+    /// only then; so only where there is no API server (`standalone`) may it happen here.
+    pub inject_default_class: bool,
+    /// Take every Ingress that names no class by field or annotation.
+    pub watch_ingress_without_class: bool,
+    pub ingress_http_port: u16,
+    pub ingress_https_port: u16,
+    /// A `kubernetes.io/tls` Secret for Ingress hosts that have no usable certificate of their own.
+    pub default_certificate: Option<ObjectName>,
+    /// One address of these for each Gateway that names none.
+    pub address_pools: Vec<IpNet>,
+    /// The addresses by which this machine is reached; shown in status where a bind listens on all of them.
+    pub machine_addresses: Vec<IpAddr>,
+    /// What the last translation gave from the pools.
+    pub allocations: Allocations,
+    /// What a packet to a pool address and a port without a listener meets.
+    pub on_miss: OnMiss,
+    pub limits: Limits,
+    /// For expiry of certificates and `lastTransitionTime`.
+    pub now: Timestamp,
+}
+
+impl Settings {
+    /// As in a cluster, without pools, at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            gateway_controller: "pierhead.dev/gateway-controller".into(),
+            ingress_controller: "pierhead.dev/ingress-controller".into(),
+            implied_class: None,
+            inject_default_class: false,
+            watch_ingress_without_class: false,
+            ingress_http_port: 80,
+            ingress_https_port: 443,
+            default_certificate: None,
+            address_pools: Vec::new(),
+            machine_addresses: Vec::new(),
+            allocations: Allocations::new(),
+            on_miss: OnMiss::Drop,
+            limits: Limits::default(),
+            now,
+        }
+    }
+}
