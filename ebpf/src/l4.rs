@@ -1,0 +1,465 @@
+//! Layer 4: from a bind to an endpoint on this node, and back.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_tuple};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_sk_release, bpf_skc_lookup_tcp};
+use aya_ebpf::programs::TcContext;
+use core::ptr;
+use pierhead_abi::icmp::{self, End};
+use pierhead_abi::l4::{Backend, Flow, FlowKey, Outcome, Place, Replies, Slot};
+use pierhead_abi::layout::{GATE_WINDOW_SHIFT, MAX_VIPS_PER_ENDPOINT, TICK_SHIFT, control};
+use pierhead_abi::packet::{self, ICMP, ICMPV6, Ip, TCP, TcpFlags, UDP, Unreadable};
+use pierhead_abi::{Addr, Port, hash};
+
+use crate::maps::{self, BACKENDS, FLOWS, GATES, OUTCOMES, REPLIES, TRAFFIC, Table};
+use crate::skb::{Broken, Skb};
+
+/// Ethernet. Other link layers are not attached to.
+const L3: u32 = 14;
+
+const BPF_ANY: u64 = 0;
+
+/// Counts an outcome and hands it on.
+#[inline(always)]
+pub fn count(outcome: Outcome) -> Outcome {
+    maps::bump(&OUTCOMES, outcome as u32);
+    outcome
+}
+
+#[inline(always)]
+fn done(result: Result<(), Broken>, outcome: Outcome) -> Outcome {
+    match result {
+        Ok(()) => outcome,
+        Err(Broken) => Outcome::Broken,
+    }
+}
+
+/// Client to bind.
+#[inline(always)]
+pub fn ingress(ctx: &TcContext) -> Outcome {
+    let skb = Skb(ctx);
+    let ip = match packet::ip(&skb, skb.ethertype(), L3) {
+        Ok(ip) => ip,
+        Err(Unreadable::Fragment { .. }) => return Outcome::Fragment,
+        Err(Unreadable::NotIp | Unreadable::Malformed) => return Outcome::Foreign,
+    };
+    match ip.protocol {
+        TCP | UDP => transport_in(ctx, &skb, &ip),
+        ICMP | ICMPV6 => error_in(&skb, &ip),
+        _ => Outcome::Foreign,
+    }
+}
+
+/// Endpoint to client.
+#[inline(always)]
+pub fn egress(ctx: &TcContext) -> Outcome {
+    let skb = Skb(ctx);
+    let ip = match packet::ip(&skb, skb.ethertype(), L3) {
+        Ok(ip) => ip,
+        Err(Unreadable::Fragment { .. }) => return Outcome::Fragment,
+        Err(Unreadable::NotIp | Unreadable::Malformed) => return Outcome::Foreign,
+    };
+    match ip.protocol {
+        TCP | UDP => transport_out(ctx, &skb, &ip),
+        ICMP | ICMPV6 => error_out(&skb, &ip),
+        _ => Outcome::Foreign,
+    }
+}
+
+#[inline(always)]
+fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
+    let Some((client_port, vip_port)) = packet::ports(skb, ip.l4) else {
+        return Outcome::Foreign;
+    };
+    let Some(table) = maps::table(&Place::new(ip.protocol, ip.dst, vip_port)) else {
+        return Outcome::Foreign;
+    };
+    let flags = match (ip.protocol == TCP, TcpFlags::read(skb, ip.l4)) {
+        (true, Some(flags)) => flags,
+        (true, None) => return Outcome::Foreign,
+        // A datagram is neither first nor last.
+        (false, _) => TcpFlags(0),
+    };
+    let Some(head) = table.get(0) else {
+        return Outcome::NoEndpoint;
+    };
+    // A `Head` in the shape of a `Slot`: bind and number of slots.
+    let (vip, slots) = (head.backend, head.generation);
+    let key = FlowKey::new(ip.protocol, ip.src, client_port, ip.dst, vip_port);
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let (outcome, backend) = match known(&key, flags, tick(now)) {
+        Known::Alive(backend) => (Outcome::Forwarded, Some(backend)),
+        Known::Dead if ip.protocol == TCP => (Outcome::DeadBackend, None),
+        // A datagram flow moves on to an endpoint that lives.
+        Known::Dead | Known::None => match open(ctx, ip, &key, flags, table, slots, now) {
+            Ok(backend) => (Outcome::Opened, Some(backend)),
+            Err(outcome) => (outcome, None),
+        },
+    };
+    let outcome = match &backend {
+        Some(backend) => done(
+            skb.rewrite(
+                ip,
+                End::Dst,
+                (&ip.dst, vip_port),
+                (&Addr(backend.addr), Port(backend.port)),
+            ),
+            outcome,
+        ),
+        None => outcome,
+    };
+    traffic_in(vip, ctx.len(), outcome);
+    outcome
+}
+
+enum Known {
+    None,
+    Dead,
+    Alive(Backend),
+}
+
+#[inline(always)]
+fn tick(now: u64) -> u32 {
+    (now >> TICK_SHIFT) as u32
+}
+
+/// The endpoint of a flow that has an entry, and the packet noted in it.
+#[inline(always)]
+fn known(key: &FlowKey, flags: TcpFlags, now: u32) -> Known {
+    let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        return Known::None;
+    };
+    // SAFETY: a map value, valid until the program ends; copied at once, since others write it.
+    let copy = unsafe { ptr::read(flow) };
+    if flags.opens() && !copy.syn_repeats(now) {
+        // A new connection on a reused port.
+        return Known::None;
+    }
+    let Some(backend) = alive(copy.backend, copy.generation) else {
+        return Known::Dead;
+    };
+    // SAFETY: as above; each byte and word is stored alone. Written only when it changes, to keep the line shared.
+    unsafe {
+        if copy.seen != now {
+            (*flow).seen = now;
+        }
+        if copy.established == 0 && !flags.opens() && (key.protocol == UDP || flags.ack()) {
+            (*flow).established = 1;
+        }
+        if flags.fin() && copy.fin_in == 0 {
+            (*flow).fin_in = 1;
+        }
+        if flags.rst() {
+            (*flow).reset = 1;
+        }
+    }
+    Known::Alive(backend)
+}
+
+#[inline(always)]
+fn alive(id: u32, generation: u32) -> Option<Backend> {
+    let backend = *BACKENDS.get(id)?;
+    if backend.alive == 1 && backend.generation == generation {
+        Some(backend)
+    } else {
+        None
+    }
+}
+
+/// Chooses an endpoint for a flow without an entry, and makes the entry.
+#[inline(always)]
+fn open(
+    ctx: &TcContext,
+    ip: &Ip,
+    key: &FlowKey,
+    flags: TcpFlags,
+    table: &Table,
+    slots: u32,
+    now: u64,
+) -> Result<Backend, Outcome> {
+    if slots == 0 {
+        return Err(Outcome::NoEndpoint);
+    }
+    if now > maps::control(control::LEASE) {
+        return Err(Outcome::LeaseOver);
+    }
+    if ip.protocol == TCP {
+        if flags.rst() {
+            // Nothing to reset; the stack knows what to do with a stray one.
+            return Err(Outcome::LocalSocket);
+        }
+        if local_connection(ctx, ip, key, flags) {
+            return Err(Outcome::LocalSocket);
+        }
+    }
+    if gated(now) {
+        return Err(Outcome::Gated);
+    }
+    let seed = maps::control(control::SEED);
+    let flow = hash::flow(
+        seed,
+        key.protocol,
+        &Addr(key.client),
+        Port(key.client_port),
+        &Addr(key.vip),
+        Port(key.vip_port),
+    );
+    let Some(slot) = table.get(1 + hash::scale(flow, slots)) else {
+        return Err(Outcome::NoEndpoint);
+    };
+    let Slot {
+        backend: id,
+        generation,
+    } = *slot;
+    let Some(backend) = alive(id, generation) else {
+        return Err(Outcome::NoEndpoint);
+    };
+    if clashes(key, &backend) {
+        return Err(Outcome::Clash);
+    }
+    let entry = Flow {
+        backend: id,
+        generation,
+        seen: tick(now),
+        // Picked up in the middle (a restart with another layout, a long silence): it was open before.
+        established: (ip.protocol == TCP && !flags.opens()) as u8,
+        fin_in: flags.fin() as u8,
+        fin_out: 0,
+        reset: 0,
+    };
+    match FLOWS.insert(key, &entry, BPF_ANY) {
+        Ok(()) => Ok(backend),
+        Err(_) => Err(Outcome::TableFull),
+    }
+}
+
+/// Whether this CPU has opened its share of flows in the current window.
+#[inline(always)]
+fn gated(now: u64) -> bool {
+    let Some(gate) = GATES.get_ptr_mut(0) else { return true };
+    let window = now >> GATE_WINDOW_SHIFT;
+    // SAFETY: this CPU's own element.
+    unsafe {
+        if (*gate).window != window {
+            (*gate).window = window;
+            (*gate).count = 0;
+        }
+        (*gate).count += 1;
+        (*gate).count > maps::control(control::GATE)
+    }
+}
+
+/// Whether a socket of this machine already has the connection: it was accepted in userspace, before the bind moved
+/// into the kernel or while the table was full. It must go on there.
+#[inline(always)]
+fn local_connection(ctx: &TcContext, ip: &Ip, key: &FlowKey, flags: TcpFlags) -> bool {
+    const LISTEN: u32 = 10;
+    const TIME_WAIT: u32 = 6;
+    // The namespace of the packet's device.
+    const CURRENT_NETNS: u64 = u64::MAX;
+    let (v4_tuple, v6_tuple);
+    let (tuple, size) = if ip.v4 {
+        v4_tuple = [key.client[3], key.vip[3], ports_word(key)];
+        (ptr::from_ref(&v4_tuple).cast::<bpf_sock_tuple>(), 12)
+    } else {
+        let (c, v) = (&key.client, &key.vip);
+        v6_tuple = [c[0], c[1], c[2], c[3], v[0], v[1], v[2], v[3], ports_word(key)];
+        (ptr::from_ref(&v6_tuple).cast::<bpf_sock_tuple>(), 36)
+    };
+    // SAFETY: the tuple has `size` bytes, in the layout of the kernel's union: addresses, then ports.
+    let sock: *mut bpf_sock = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple.cast_mut(), size, CURRENT_NETNS, 0) };
+    if sock.is_null() {
+        return false;
+    }
+    // SAFETY: not null, and held until the release below, which is on every path.
+    let state = unsafe { ptr::read_volatile(&raw const (*sock).state) };
+    // SAFETY: the reference taken above.
+    unsafe { bpf_sk_release(sock.cast()) };
+    match state {
+        LISTEN => false,
+        // A new connection may follow a finished one at once (RFC 6191).
+        TIME_WAIT => !flags.opens(),
+        _ => true,
+    }
+}
+
+#[inline(always)]
+fn ports_word(key: &FlowKey) -> u32 {
+    key.client_port as u32 | (key.vip_port as u32) << 16
+}
+
+/// Whether the same client port already talks to this endpoint through another bind: behind the rewrite the two
+/// could not be told apart.
+#[inline(always)]
+fn clashes(key: &FlowKey, backend: &Backend) -> bool {
+    let place = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
+    let Some(replies) = REPLIES.get_ptr(&place) else {
+        return false;
+    };
+    // SAFETY: a map value, valid until the program ends.
+    let replies: &Replies = unsafe { &*replies };
+    if replies.count < 2 {
+        return false;
+    }
+    for i in 0..MAX_VIPS_PER_ENDPOINT {
+        let vip = &replies.vips[i];
+        if vip.port == 0 || (vip.port == key.vip_port && vip.addr == key.vip) {
+            continue;
+        }
+        let other = FlowKey {
+            vip: vip.addr,
+            vip_port: vip.port,
+            ..*key
+        };
+        if let Some(flow) = FLOWS.get_ptr(&other) {
+            // SAFETY: as above; copied at once.
+            let flow = unsafe { ptr::read(flow) };
+            if let Some(used) = alive(flow.backend, flow.generation)
+                && used.addr == backend.addr
+                && used.port == backend.port
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// The bind whose client the endpoint at `place` is talking to, if it is one of ours.
+#[inline(always)]
+fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey, *mut Flow)> {
+    let replies = REPLIES.get_ptr(place)?;
+    // SAFETY: a map value, valid until the program ends.
+    let replies: &Replies = unsafe { &*replies };
+    for i in 0..MAX_VIPS_PER_ENDPOINT {
+        let vip = &replies.vips[i];
+        if vip.port == 0 {
+            break;
+        }
+        let key = FlowKey::new(place.protocol, *client, client_port, Addr(vip.addr), Port(vip.port));
+        if let Some(flow) = FLOWS.get_ptr_mut(&key) {
+            // SAFETY: as above; copied at once.
+            let copy = unsafe { ptr::read(flow) };
+            if let Some(backend) = BACKENDS.get(copy.backend)
+                && backend.generation == copy.generation
+                && backend.addr == place.addr
+                && backend.port == place.port
+            {
+                return Some((key, flow));
+            }
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
+    let Some((port, client_port)) = packet::ports(skb, ip.l4) else {
+        return Outcome::Foreign;
+    };
+    let place = Place::new(ip.protocol, ip.src, port);
+    let Some((key, flow)) = replying(&place, &ip.dst, client_port) else {
+        return Outcome::Foreign;
+    };
+    // SAFETY: a helper without arguments.
+    let now = tick(unsafe { bpf_ktime_get_ns() });
+    let flags = if ip.protocol == TCP {
+        TcpFlags::read(skb, ip.l4)
+    } else {
+        None
+    };
+    // SAFETY: a map value, valid until the program ends; each byte and word is stored alone.
+    unsafe {
+        if (*flow).seen != now {
+            (*flow).seen = now;
+        }
+        if let Some(flags) = flags {
+            if flags.fin() && (*flow).fin_out == 0 {
+                (*flow).fin_out = 1;
+            }
+            if flags.rst() {
+                (*flow).reset = 1;
+            }
+        }
+    }
+    let outcome = done(
+        skb.rewrite(ip, End::Src, (&ip.src, port), (&Addr(key.vip), Port(key.vip_port))),
+        Outcome::Returned,
+    );
+    if let Some(table) = maps::table(&Place::new(ip.protocol, Addr(key.vip), Port(key.vip_port)))
+        && let Some(head) = table.get(0)
+        && let Some(traffic) = TRAFFIC.get_ptr_mut(head.backend)
+    {
+        // SAFETY: this CPU's own element.
+        unsafe {
+            (*traffic).packets_out += 1;
+            (*traffic).bytes_out += ctx.len() as u64;
+        }
+    }
+    outcome
+}
+
+#[inline(always)]
+fn traffic_in(vip: u32, len: u32, outcome: Outcome) {
+    let Some(traffic) = TRAFFIC.get_ptr_mut(vip) else {
+        return;
+    };
+    // SAFETY: this CPU's own element.
+    unsafe {
+        match outcome {
+            Outcome::Forwarded | Outcome::Opened => {
+                (*traffic).packets_in += 1;
+                (*traffic).bytes_in += len as u64;
+                (*traffic).flows += (outcome as u32 == Outcome::Opened as u32) as u64;
+            }
+            _ => (*traffic).to_stack += 1,
+        }
+    }
+}
+
+/// An error about a reply we rewrote, from the client or a router before it: to the endpoint that sent the reply.
+#[inline(always)]
+fn error_in(skb: &Skb<'_>, ip: &Ip) -> Outcome {
+    let Some(inner) = icmp::inner(skb, ip) else {
+        return Outcome::Foreign;
+    };
+    // It is about a packet from the bind to the client, and must be addressed to the bind.
+    if inner.ip.src != ip.dst {
+        return Outcome::Foreign;
+    }
+    let key = FlowKey::new(inner.ip.protocol, inner.ip.dst, inner.dst, inner.ip.src, inner.src);
+    let Some(flow) = FLOWS.get_ptr(&key) else {
+        return Outcome::Foreign;
+    };
+    // SAFETY: a map value; copied at once.
+    let flow = unsafe { ptr::read(flow) };
+    let Some(backend) = alive(flow.backend, flow.generation) else {
+        return Outcome::DeadBackend;
+    };
+    done(
+        skb.rewrite_error(ip, &inner, End::Src, (&Addr(backend.addr), Port(backend.port))),
+        Outcome::IcmpIn,
+    )
+}
+
+/// An error about a packet that we rewrote, from the endpoint or on the way to it: to the client that sent it.
+///
+/// Its source becomes the bind, whoever sent it: the client cannot reach an inner address, and should not learn it.
+#[inline(always)]
+fn error_out(skb: &Skb<'_>, ip: &Ip) -> Outcome {
+    let Some(inner) = icmp::inner(skb, ip) else {
+        return Outcome::Foreign;
+    };
+    if inner.ip.src != ip.dst {
+        return Outcome::Foreign;
+    }
+    let place = Place::new(inner.ip.protocol, inner.ip.dst, inner.dst);
+    let Some((key, _)) = replying(&place, &inner.ip.src, inner.src) else {
+        return Outcome::Foreign;
+    };
+    done(
+        skb.rewrite_error(ip, &inner, End::Dst, (&Addr(key.vip), Port(key.vip_port))),
+        Outcome::IcmpOut,
+    )
+}

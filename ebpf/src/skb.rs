@@ -1,0 +1,143 @@
+//! A socket buffer: reading, and rewriting one end with right checksums.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::programs::TcContext;
+use core::mem::MaybeUninit;
+use pierhead_abi::icmp::{self, End, Inner};
+use pierhead_abi::packet::{Ip, Packet, UDP, field};
+use pierhead_abi::{Addr, Port, checksum};
+
+/// `BPF_F_PSEUDO_HDR`: the change is in the pseudo header too, so a checksum left to the NIC is adjusted as well.
+const PSEUDO: u64 = 1 << 4;
+/// `BPF_F_MARK_MANGLED_0`: no checksum (UDP over IPv4) stays none, and a computed zero becomes all ones.
+const MANGLED_0: u64 = 1 << 5;
+/// `BPF_F_IPV6`: no IPv4 header checksum balances the changed address, so a full sum from the NIC stays as it is.
+const IPV6: u64 = 1 << 7;
+
+/// A helper failed: the packet may be half rewritten.
+pub struct Broken;
+
+pub struct Skb<'a>(pub &'a TcContext);
+
+impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the destination has N bytes; the helper checks the packet's end and fills it or fails.
+        let ret = unsafe { bpf_skb_load_bytes(self.0.as_ptr().cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
+        // SAFETY: the helper filled it. (On failure it zeroes it.)
+        if ret == 0 {
+            Some(unsafe { bytes.assume_init() })
+        } else {
+            None
+        }
+    }
+}
+
+#[inline(always)]
+fn check(ret: i64) -> Result<(), Broken> {
+    if ret == 0 { Ok(()) } else { Err(Broken) }
+}
+
+impl Skb<'_> {
+    /// Host order, 0 for a packet that carries a VLAN tag: it belongs to the VLAN's own interface.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        // SAFETY: fields of the context, part of its UAPI.
+        let (protocol, vlan) = unsafe { ((*self.0.skb.skb).protocol, (*self.0.skb.skb).vlan_present) };
+        if vlan == 0 { u16::from_be(protocol as u16) } else { 0 }
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&self, offset: u32, bytes: &[u8; N]) -> Result<(), Broken> {
+        // SAFETY: N readable bytes; the helper checks the packet's end.
+        check(unsafe { bpf_skb_store_bytes(self.0.as_ptr().cast(), offset, bytes.as_ptr().cast(), N as u32, 0) })
+    }
+
+    /// Applies a difference to a transport checksum.
+    #[inline(always)]
+    fn l4_diff(&self, offset: u32, diff: u32, flags: u64) -> Result<(), Broken> {
+        // SAFETY: plain numbers; the helper checks the packet's end. Size 0 says that `to` is a difference.
+        check(unsafe { bpf_l4_csum_replace(self.0.as_ptr().cast(), offset, 0, diff as u64, flags) })
+    }
+
+    /// Applies the difference of a changed address to a transport checksum.
+    #[inline(always)]
+    fn l4_diff_addr(&self, v4: bool, offset: u32, diff: u32, flags: u64) -> Result<(), Broken> {
+        if v4 {
+            return self.l4_diff(offset, diff, flags | PSEUDO);
+        }
+        // Kernels before 6.16 do not know the flag; there a wrong full sum costs a second look in software.
+        self.l4_diff(offset, diff, flags | PSEUDO | IPV6)
+            .or_else(|_| self.l4_diff(offset, diff, flags | PSEUDO))
+    }
+
+    /// Replaces an address in a network header that is not inside another, and the IPv4 header checksum with it.
+    #[inline(always)]
+    fn outer_addr(&self, ip: &Ip, end: End, addr: &Addr, diff: u32) -> Result<(), Broken> {
+        let offset = match end {
+            End::Src => ip.src_offset(),
+            End::Dst => ip.dst_offset(),
+        };
+        if ip.v4 {
+            // SAFETY: as for the transport checksum.
+            check(unsafe {
+                bpf_l3_csum_replace(self.0.as_ptr().cast(), ip.l3 + field::IPV4_CHECKSUM, 0, diff as u64, 0)
+            })?;
+            self.store(offset, &addr.v4_word().to_ne_bytes())
+        } else {
+            self.store(offset, &addr.octets())
+        }
+    }
+
+    /// Replaces one end of a TCP segment or UDP datagram.
+    #[inline(always)]
+    pub fn rewrite(&self, ip: &Ip, end: End, old: (&Addr, Port), new: (&Addr, Port)) -> Result<(), Broken> {
+        let Some(check) = ip.checksum_offset() else {
+            return Err(Broken);
+        };
+        let flags = if ip.protocol == UDP { MANGLED_0 } else { 0 };
+        let diff = checksum::diff_addr(&old.0.0, &new.0.0);
+        self.l4_diff_addr(ip.v4, check, diff, flags)?;
+        if old.1 != new.1 {
+            self.l4_diff(check, checksum::diff16(old.1.0, new.1.0), flags)?;
+            let port = match end {
+                End::Src => ip.l4 + field::SRC_PORT,
+                End::Dst => ip.l4 + field::DST_PORT,
+            };
+            self.store(port, &new.1.0.to_ne_bytes())?;
+        }
+        self.outer_addr(ip, end, new.0, diff)
+    }
+
+    /// Replaces one end of the packet inside an ICMP error, and the opposite end of the error itself.
+    #[inline(always)]
+    pub fn rewrite_error(&self, outer: &Ip, inner: &Inner, end: End, new: (&Addr, Port)) -> Result<(), Broken> {
+        let edit = icmp::edit(self, inner, end, new.0, new.1);
+        if inner.ip.v4 {
+            self.store(edit.addr_offset, &new.0.v4_word().to_ne_bytes())?;
+        } else {
+            self.store(edit.addr_offset, &new.0.octets())?;
+        }
+        self.store(edit.port_offset, &new.1.0.to_ne_bytes())?;
+        for check in [edit.ip_check, edit.l4_check] {
+            if check.offset != 0 {
+                self.store(check.offset, &check.value.to_ne_bytes())?;
+            }
+        }
+        let check = outer.l4 + field::ICMP_CHECKSUM;
+        self.l4_diff(check, edit.diff, 0)?;
+        // The error travels against the packet it is about: its destination is the inner source.
+        let (outer_end, old) = match end {
+            End::Src => (End::Dst, &outer.dst),
+            End::Dst => (End::Src, &outer.src),
+        };
+        let diff = checksum::diff_addr(&old.0, &new.0.0);
+        if !outer.v4 {
+            // ICMPv6 has a pseudo header (RFC 4443 §2.3), ICMP has none.
+            self.l4_diff_addr(false, check, diff, 0)?;
+        }
+        self.outer_addr(outer, outer_end, new.0, diff)
+    }
+}
