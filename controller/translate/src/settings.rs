@@ -15,6 +15,8 @@ pub struct Settings {
     pub gateway_controller: Arc<str>,
     /// `spec.controller` of the IngressClasses that are ours.
     pub ingress_controller: Arc<str>,
+    /// The value of the annotation `kubernetes.io/ingress.class` that means us without any IngressClass object.
+    pub ingress_class_annotation: Arc<str>,
     /// A GatewayClass and an IngressClass of this name exist and are ours even if no object says so. For `standalone`, where
     /// a class object is one more thing to write; an object of that name counts as written.
     pub implied_class: Option<Arc<str>>,
@@ -46,6 +48,7 @@ impl Settings {
         Self {
             gateway_controller: "pierhead.dev/gateway-controller".into(),
             ingress_controller: "pierhead.dev/ingress-controller".into(),
+            ingress_class_annotation: "pierhead".into(),
             implied_class: None,
             inject_default_class: false,
             watch_ingress_without_class: false,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::IngressStatus;
+use pierhead_gateway_api::{GatewayClassStatus, GatewayStatus, ListenerSetStatus, PolicyStatus, RouteStatus};
 use serde::Serialize;
 
 use crate::ObjectName;
@@ -12,4 +13,24 @@ use crate::ObjectName;
 pub struct Statuses {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ingresses: BTreeMap<ObjectName, IngressStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateway_classes: BTreeMap<ObjectName, GatewayClassStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<ObjectName, GatewayStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub listener_sets: BTreeMap<ObjectName, ListenerSetStatus>,
+    /// Of the routes' parents only ours are here; `pierhead_gateway_api::merge` keeps those of other controllers. A route
+    /// that has entries of ours in its present status and none any more is here with none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub http_routes: BTreeMap<ObjectName, RouteStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub grpc_routes: BTreeMap<ObjectName, RouteStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tls_routes: BTreeMap<ObjectName, RouteStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tcp_routes: BTreeMap<ObjectName, RouteStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub udp_routes: BTreeMap<ObjectName, RouteStatus>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub backend_tls_policies: BTreeMap<ObjectName, PolicyStatus>,
 }

@@ -10,19 +10,33 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use pierhead_gateway_api::{
+    BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet, ReferenceGrant, TCPRoute, TLSRoute,
+    UDPRoute,
+};
 use pierhead_model::{Age, Origin};
 use serde::{Serialize, Serializer};
 
 /// Everything a translation looks at. Cluster-scoped objects have the empty namespace.
 #[derive(Clone, Debug, Default)]
 pub struct World {
+    pub backend_tls_policies: Objects<BackendTLSPolicy>,
     pub config_maps: Objects<ConfigMap>,
     pub endpoint_slices: Objects<EndpointSlice>,
+    pub gateway_classes: Objects<GatewayClass>,
+    pub gateways: Objects<Gateway>,
+    pub grpc_routes: Objects<GRPCRoute>,
+    pub http_routes: Objects<HTTPRoute>,
     pub ingress_classes: Objects<IngressClass>,
     pub ingresses: Objects<Ingress>,
+    pub listener_sets: Objects<ListenerSet>,
     pub namespaces: Objects<Namespace>,
+    pub reference_grants: Objects<ReferenceGrant>,
     pub secrets: Objects<Secret>,
     pub services: Objects<Service>,
+    pub tcp_routes: Objects<TCPRoute>,
+    pub tls_routes: Objects<TLSRoute>,
+    pub udp_routes: Objects<UDPRoute>,
 }
 
 /// Objects of one kind by namespace and name, iterated in that order.

@@ -89,7 +89,7 @@ impl Carrier {
     }
 }
 
-impl Builder<'_> {
+impl<'w> Builder<'w> {
     /// The port a reference means; TCP and UDP ports of one number are told apart by `carrier`.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Builder<'_> {
         self.find_port(service, carrier).map(|(_, port)| port)
     }
 
-    fn find_port(&self, r: ServiceRef<'_>, carrier: Carrier) -> Result<(&Service, ServicePort), BackendFault> {
+    fn find_port(&self, r: ServiceRef<'_>, carrier: Carrier) -> Result<(&'w Service, ServicePort), BackendFault> {
         let Some(service) = self.world.services.get(r.namespace, r.name) else {
             return Err(fault(
                 InvalidReason::BackendNotFound,
@@ -205,6 +205,15 @@ impl Builder<'_> {
     ) -> Result<Backend, BackendFault> {
         let (service, port) = self.find_port(r, carrier)?;
         let protocol = protocol(carrier, port.app_protocol.as_deref(), tls.is_some())?;
+        if carrier == Carrier::Ingress && unknown_to_ingress(port.app_protocol.as_deref()) {
+            let name = port.app_protocol.as_deref().unwrap_or_default();
+            self.warning(
+                &Origin::new("Service", r.namespace, r.name),
+                "spec.ports[].appProtocol",
+                format!("appProtocol {name} is not known; an Ingress speaks HTTP/1.1 to it"),
+                "use http, kubernetes.io/h2c or kubernetes.io/ws, or leave appProtocol out",
+            );
+        }
         let external = external_name(service).map(|name| external_host(r, name)).transpose()?;
         let primary_v6 = primary_family_is_v6(service.spec.as_ref());
         let tls_name = tls.map(|t| t.key.as_str());
@@ -309,6 +318,10 @@ fn protocol(carrier: Carrier, app_protocol: Option<&str>, tls: bool) -> Result<B
             "use http, kubernetes.io/h2c or kubernetes.io/ws, or leave appProtocol out",
         ),
     }
+}
+
+fn unknown_to_ingress(app_protocol: Option<&str>) -> bool {
+    protocol(Carrier::Ingress, app_protocol, false).is_ok() && protocol(Carrier::Http, app_protocol, false).is_err()
 }
 
 /// `None` unless the Service is of type ExternalName.

@@ -1,0 +1,59 @@
+//! CPU time of a process tree, and pinning.
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// Pins the calling thread, and what it starts later, to one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).context("pin to a core")
+}
+
+/// Run time of all threads of `pid` and of its children, to the nanosecond (first field of `schedstat`).
+pub(crate) fn run_time(pid: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for process in tree(pid)? {
+        let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            nanoseconds += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// Resident memory of the tree in bytes (`VmRSS`).
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    let mut kilobytes = 0;
+    for process in tree(pid)? {
+        let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+        kilobytes += line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0);
+    }
+    Ok(kilobytes * 1024)
+}
+
+/// `pid` and all its descendants.
+fn tree(pid: u32) -> Result<BTreeSet<u32>> {
+    let mut all = BTreeSet::from([pid]);
+    let mut open = vec![pid];
+    while let Some(parent) = open.pop() {
+        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else {
+            continue;
+        };
+        for thread in threads {
+            let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
+                if all.insert(child) {
+                    open.push(child);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
