@@ -1,1 +1,10 @@
-//! Placeholder until its first commit.
+//! The control plane as a library: read or watch objects, translate them, publish what changed.
+//!
+//! Knows Kubernetes; knows nothing of sockets, packets or requests. It meets the data plane only in
+//! `pierhead_model`.
+
+mod allocations;
+mod cel;
+pub mod files;
+mod schema;
+mod yaml;

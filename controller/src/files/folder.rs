@@ -1,0 +1,346 @@
+//! The state of a folder: for each file its last good objects and what is wrong with it now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use pierhead_model::{Origin, Problem};
+use pierhead_translate::World;
+
+use super::content::{self, Object, Unused};
+use super::listing::{self, Listing, OpenError, Stamp};
+use super::problem::FileProblem;
+
+/// How long a file that went away or became empty is given to come back: editors replace files in two steps.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Objects of a kind that Pierhead has no use for, counted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ignored {
+    pub api_version: String,
+    pub kind: String,
+    pub count: usize,
+    /// Where the first one stands.
+    pub file: PathBuf,
+    pub line: u32,
+}
+
+/// A folder of manifests as it was last seen.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    files: BTreeMap<PathBuf, File>,
+    /// What is wrong with the folder itself, or with what is no file.
+    faults: Vec<FileProblem>,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    stamp: Option<Stamp>,
+    text_hash: u64,
+    /// The last good state of everything in it.
+    objects: Vec<Object>,
+    ignored: Vec<Unused>,
+    problems: Vec<FileProblem>,
+    /// Since when it looks removed.
+    missing_since: Option<SystemTime>,
+}
+
+/// What a scan found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Objects or problems are not what they were.
+    pub(crate) changed: bool,
+    /// Something may change without a further event: look again soon.
+    pub(crate) unsettled: bool,
+}
+
+impl Folder {
+    /// Reads the folder once.
+    ///
+    /// # Errors
+    /// When there is no such folder, or it cannot be listed. What is wrong inside is data: see [`Self::problems`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let mut folder = Self {
+            path: path.to_owned(),
+            files: BTreeMap::new(),
+            faults: Vec::new(),
+        };
+        let listing = listing::list(path)?;
+        folder.take_in(listing, SystemTime::now());
+        Ok(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads what changed since the last time. Files whose time stamps could hide a change are compared by content.
+    pub(crate) fn scan(&mut self, now: SystemTime) -> Scan {
+        match listing::list(&self.path) {
+            Ok(listing) => self.take_in(listing, now),
+            Err(error) => {
+                // Everything keeps its last good state: a folder that is gone is a mistake, not a wish.
+                let fault = self.fault(Path::new(""), &error.to_string());
+                let changed = self.faults != [fault.clone()];
+                self.faults = vec![fault];
+                Scan {
+                    changed,
+                    unsettled: true,
+                }
+            }
+        }
+    }
+
+    fn fault(&self, file: &Path, what: &str) -> FileProblem {
+        let kept = !file.as_os_str().is_empty() && self.files.get(file).is_some_and(|file| !file.objects.is_empty());
+        FileProblem {
+            file: if file.as_os_str().is_empty() {
+                self.path.clone()
+            } else {
+                file.to_owned()
+            },
+            line: 0,
+            origin: None,
+            field: String::new(),
+            message: what.to_owned(),
+            fix: String::new(),
+            last_good_kept: kept,
+        }
+    }
+
+    fn take_in(&mut self, listing: Listing, now: SystemTime) -> Scan {
+        let mut scan = Scan::default();
+        let faults: Vec<_> = listing
+            .faults
+            .iter()
+            .map(|(file, what)| self.fault(file, what))
+            .collect();
+        scan.changed |= faults != self.faults;
+        self.faults = faults;
+
+        let gone: Vec<PathBuf> = self
+            .files
+            .keys()
+            .filter(|path| !listing.files.contains_key(*path))
+            .cloned()
+            .collect();
+        for path in gone {
+            // Unreadable, not removed.
+            if listing.faults.keys().any(|fault| path.starts_with(fault)) {
+                continue;
+            }
+            let Some(file) = self.files.get_mut(&path) else {
+                continue;
+            };
+            let since = *file.missing_since.get_or_insert(now);
+            if now.duration_since(since).is_ok_and(|gone| gone >= GRACE) {
+                self.files.remove(&path);
+                scan.changed = true;
+            } else {
+                scan.unsettled = true;
+            }
+        }
+        for (path, stamp) in listing.files {
+            let fresh = stamp.is_fresh(now);
+            scan.unsettled |= fresh;
+            let same = self.files.get(&path).is_some_and(|file| file.stamp == Some(stamp));
+            if !same || fresh {
+                self.read_file(&path, stamp, now, &mut scan);
+            }
+        }
+        scan
+    }
+
+    fn read_file(&mut self, path: &Path, stamp: Stamp, now: SystemTime, scan: &mut Scan) {
+        let text = match listing::text(&self.path.join(path)) {
+            Ok(text) => text,
+            Err((message, fix)) => {
+                let file = self.files.entry(path.to_owned()).or_default();
+                file.stamp = Some(stamp);
+                file.text_hash = 0;
+                let problem = FileProblem {
+                    file: path.to_owned(),
+                    line: 0,
+                    origin: None,
+                    field: String::new(),
+                    message,
+                    fix: fix.to_owned(),
+                    last_good_kept: !file.objects.is_empty(),
+                };
+                scan.changed |= file.problems != [problem.clone()];
+                file.problems = vec![problem];
+                return;
+            }
+        };
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let text_hash = hasher.finish();
+        if let Some(file) = self.files.get_mut(path) {
+            file.stamp = Some(stamp);
+            if file.text_hash == text_hash {
+                file.missing_since = None;
+                return;
+            }
+            // Truncated, to be written in a moment.
+            if text.trim().is_empty() && !file.objects.is_empty() {
+                let since = *file.missing_since.get_or_insert(now);
+                if now.duration_since(since).is_ok_and(|gone| gone < GRACE) {
+                    file.stamp = None;
+                    scan.unsettled = true;
+                    return;
+                }
+            }
+        }
+        let known = |origin: &Origin| {
+            let mut all = self.files.values().flat_map(|file| &file.objects);
+            all.find(|object| object.origin == *origin)
+                .map(|object| (object.body_hash, object.generation))
+        };
+        // One file at a time finds its own objects first; a search over all files is for objects that moved.
+        let own: BTreeMap<Origin, (u64, i64)> = self
+            .files
+            .get(path)
+            .into_iter()
+            .flat_map(|file| &file.objects)
+            .map(|object| (object.origin.clone(), (object.body_hash, object.generation)))
+            .collect();
+        let first_time = own.is_empty();
+        let made = content::read(path, &text, &|origin| match own.get(origin) {
+            Some(found) => Some(*found),
+            None if first_time && self.files.len() > 64 => None,
+            None => known(origin),
+        });
+        let file = self.files.entry(path.to_owned()).or_default();
+        *file = File {
+            stamp: Some(stamp),
+            text_hash,
+            ..merge(std::mem::take(file), made)
+        };
+        scan.changed = true;
+    }
+
+    /// All objects, each once: of two with one name the first in path order counts.
+    fn chosen(&self) -> (BTreeMap<&Origin, (&Path, &Object)>, Vec<FileProblem>) {
+        let mut chosen: BTreeMap<&Origin, (&Path, &Object)> = BTreeMap::new();
+        let mut twice = Vec::new();
+        for (path, file) in &self.files {
+            for object in &file.objects {
+                if let Some((first, other)) = chosen.get(&object.origin) {
+                    twice.push(FileProblem {
+                        file: path.clone(),
+                        line: object.line,
+                        origin: Some(object.origin.clone()),
+                        field: String::new(),
+                        message: format!("is also in {}:{}, which counts", first.display(), other.line),
+                        fix: "remove or rename one".into(),
+                        last_good_kept: false,
+                    });
+                } else {
+                    chosen.insert(&object.origin, (path, object));
+                }
+            }
+        }
+        (chosen, twice)
+    }
+
+    /// Everything that is in force, as `translate` reads it.
+    pub fn world(&self) -> World {
+        let mut world = World::default();
+        let mut namespaces = BTreeSet::from(["default"]);
+        let (chosen, _) = self.chosen();
+        for (origin, (_, object)) in &chosen {
+            object.typed.insert(&origin.namespace, &origin.name, &mut world);
+            if !origin.namespace.is_empty() {
+                namespaces.insert(&origin.namespace);
+            }
+        }
+        for name in namespaces {
+            if world.namespaces.get("", name).is_none() {
+                world.namespaces.insert("", name, content::implied_namespace(name));
+            }
+        }
+        world
+    }
+
+    /// What is wrong with the files, in path order.
+    pub fn problems(&self) -> Vec<FileProblem> {
+        let mut problems = self.faults.clone();
+        problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
+        problems.extend(self.chosen().1);
+        problems.sort();
+        problems
+    }
+
+    /// What is in the folder and not used, by kind.
+    pub fn ignored(&self) -> Vec<Ignored> {
+        let mut kinds: BTreeMap<(&str, &str), Ignored> = BTreeMap::new();
+        for (path, file) in &self.files {
+            for one in &file.ignored {
+                let entry = kinds.entry((&one.api_version, &one.kind)).or_insert_with(|| Ignored {
+                    api_version: one.api_version.clone(),
+                    kind: one.kind.clone(),
+                    count: 0,
+                    file: path.clone(),
+                    line: one.line,
+                });
+                entry.count += 1;
+            }
+        }
+        kinds.into_values().collect()
+    }
+
+    /// The file and line of what a translation's problem is about.
+    pub fn place(&self, problem: &Problem) -> Option<(PathBuf, u32)> {
+        let (chosen, _) = self.chosen();
+        let (path, object) = chosen.get(&problem.origin)?;
+        let text = listing::text(&self.path.join(path)).ok();
+        let line = text.map_or(object.line, |text| content::line_of(&text, object.line, &problem.field));
+        Some((path.to_path_buf(), line))
+    }
+
+    /// How many objects are in force.
+    pub fn len(&self) -> usize {
+        self.chosen().0.len()
+    }
+
+    /// Whether nothing is in force.
+    pub fn is_empty(&self) -> bool {
+        self.files.values().all(|file| file.objects.is_empty())
+    }
+}
+
+/// The new state of a file: what is good now, and the last good state of what is not.
+fn merge(before: File, mut made: content::Content) -> File {
+    let mut old: BTreeMap<Origin, Object> = before
+        .objects
+        .into_iter()
+        .map(|object| (object.origin.clone(), object))
+        .collect();
+    let mut objects: Vec<Object> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for mut object in made.objects {
+        if let Some(same) = old.remove(&object.origin) {
+            content::share(&mut object, &same);
+        }
+        seen.insert(object.origin.clone());
+        objects.push(object);
+    }
+    for (origin, object) in old {
+        if made.unclear || made.refused.contains(&origin) {
+            for problem in &mut made.problems {
+                problem.last_good_kept |= problem.origin.as_ref().is_none_or(|own| *own == origin);
+            }
+            if seen.insert(origin) {
+                objects.push(object);
+            }
+        }
+    }
+    File {
+        objects,
+        ignored: made.ignored,
+        problems: made.problems,
+        ..File::default()
+    }
+}
