@@ -18,9 +18,9 @@ const fn classes() -> [u8; 256] {
         {
             class |= TOKEN;
         }
-        // Wider than RFC 3986: clients in the field send `"<>\^`{|}` raw, and none of them can move a boundary.
+        // Wider than RFC 3986: clients in the field send `"[\]^{|}` raw, and none of them can move a boundary.
         // A fragment is never sent (RFC 9112 §3.2), bytes above ASCII never unescaped.
-        if b > b' ' && b < 0x7f && b != b'#' {
+        if b > b' ' && b < 0x7f && !matches!(b, b'#' | b'<' | b'>' | b'`') {
             class |= TARGET;
         }
         // reg-name of RFC 3986 §3.2.2: unreserved, pct-encoded, sub-delims.

@@ -266,8 +266,8 @@ impl RequestParser {
         }))
     }
 
-    /// Whether any byte of a request was seen that is not an empty line: an idle connection may be closed quietly.
-    pub fn is_idle(&self, input: &[u8]) -> bool {
+    /// Whether `input` holds nothing of a request yet: such a connection may be closed quietly.
+    pub fn is_idle(input: &[u8]) -> bool {
         input.is_empty() || input == b"\r" || input == b"\r\n"
     }
 
