@@ -5,10 +5,17 @@
 //! reach its sockets ([`AcceptMode`]) is decided by whoever starts it.
 
 mod config;
+mod conn;
 mod dataplane;
 mod error;
+mod http;
+mod observe;
 mod report;
+mod runtime;
 mod steer;
+mod tls;
+mod upstream;
+mod worker;
 
 pub use config::{AcceptMode, AccessLog, Config};
 pub use dataplane::Dataplane;

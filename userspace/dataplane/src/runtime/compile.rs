@@ -1,0 +1,251 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use foldhash::fast::RandomState;
+use pierhead_model::{
+    HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, RouteId, SniRoute, Snapshot,
+};
+use pierhead_route::RouteTable;
+
+use super::{BindRuntime, BindTable, Gauge, HttpSite, L4Target, ListenerRuntime, Protocol, Runtime, SniTargets};
+use crate::{
+    http::RouteHandle,
+    observe::Registry,
+    tls::{TlsServer, TlsStore},
+    upstream::{Backends, Resolved},
+};
+
+/// ALPN of HTTPS listeners, in our order of preference.
+const HTTP_ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// Turns snapshots into runtimes, and keeps what the next one can take over.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    registry: Arc<Registry>,
+    tls: TlsStore,
+    gauges: HashMap<Origin, Weak<Gauge>, RandomState>,
+    listeners: HashMap<ListenerId, Kept, RandomState>,
+    routes: HashMap<RouteId, (Arc<HttpRoute>, RouteHandle), RandomState>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    runtime: Arc<ListenerRuntime>,
+    /// What its route table was compiled from.
+    routes: Vec<(Arc<HttpRoute>, RouteHandle)>,
+}
+
+type Routes = HashMap<ListenerId, Vec<(Arc<HttpRoute>, RouteHandle)>, RandomState>;
+
+impl Compiler {
+    pub(crate) fn new(registry: Arc<Registry>, tls: TlsStore) -> Self {
+        Self {
+            registry,
+            tls,
+            gauges: HashMap::default(),
+            listeners: HashMap::default(),
+            routes: HashMap::default(),
+        }
+    }
+
+    /// Compiles `snapshot`; parts equal to those of `previous` are the same `Arc`s.
+    pub(crate) fn compile(&mut self, snapshot: Arc<Snapshot>, resolved: &Resolved, previous: &Runtime) -> Runtime {
+        let backends = Backends::compile(&snapshot, resolved, &self.registry, &previous.backends);
+        self.tls.update(&snapshot);
+        let routes = self.routes(&snapshot, &backends);
+        let mut kept = HashMap::default();
+        let mut binds = BindTable::default();
+        for (key, bind) in &snapshot.binds {
+            let listeners: Vec<_> = bind
+                .listeners
+                .iter()
+                .map(|listener| {
+                    // One listener may stand on several binds (several addresses): compiled once.
+                    if let Some(done) = kept.get(&listener.id).filter(|k: &&Kept| k.runtime.model == *listener) {
+                        return Arc::clone(&done.runtime);
+                    }
+                    let routes = routes.get(&listener.id).cloned().unwrap_or_default();
+                    let next = self.listener(listener, &routes, &backends);
+                    let runtime = Arc::clone(&next);
+                    kept.insert(listener.id.clone(), Kept { runtime, routes });
+                    next
+                })
+                .collect();
+            let unchanged = previous.binds.get(*key).filter(|old| {
+                old.model == *bind
+                    && old.listeners.len() == listeners.len()
+                    && old.listeners.iter().zip(&listeners).all(|(a, b)| Arc::ptr_eq(a, b))
+            });
+            let next = unchanged
+                .cloned()
+                .unwrap_or_else(|| Arc::new(BindRuntime::new(Arc::clone(bind), listeners)));
+            binds.insert(&next);
+        }
+        self.listeners = kept;
+        self.gauges.retain(|_, gauge| gauge.strong_count() > 0);
+        Runtime {
+            generation: previous.generation + 1,
+            snapshot,
+            binds,
+            backends,
+        }
+    }
+
+    /// Compiles the routes, and sorts them by the listeners they are attached to.
+    fn routes(&mut self, snapshot: &Snapshot, backends: &Backends) -> Routes {
+        let mut by_listener = Routes::default();
+        let mut kept = HashMap::default();
+        kept.reserve(snapshot.routes.len());
+        for (id, route) in &snapshot.routes {
+            let old = self
+                .routes
+                .remove(id)
+                .filter(|(old, handle)| (Arc::ptr_eq(old, route) || old == route) && handle.is_current(backends));
+            // An equal route stays the same `Arc`, so that its hosts are recognised as unchanged.
+            let entry = old.unwrap_or_else(|| (Arc::clone(route), RouteHandle::compile(route, backends)));
+            for (number, attachment) in route.attachments.iter().enumerate() {
+                let seen = route.attachments.iter().take(number).any(|a| a.listener == attachment.listener);
+                if !seen {
+                    by_listener.entry(attachment.listener.clone()).or_default().push(entry.clone());
+                }
+            }
+            kept.insert(id.clone(), entry);
+        }
+        self.routes = kept;
+        by_listener
+    }
+
+    fn listener(
+        &mut self,
+        listener: &Arc<Listener>,
+        routes: &[(Arc<HttpRoute>, RouteHandle)],
+        backends: &Backends,
+    ) -> Arc<ListenerRuntime> {
+        let old = self.listeners.get(&listener.id);
+        let same_routes = |kept: &Kept| {
+            kept.routes.len() == routes.len()
+                && kept.routes.iter().zip(routes).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
+        };
+        let protocol = self.protocol(listener, routes, backends, old, same_routes);
+        if let Some(old) = old.filter(|old| old.runtime.model == *listener && same_routes(old))
+            && same_protocol(&old.runtime.protocol, &protocol)
+        {
+            return Arc::clone(&old.runtime);
+        }
+        let gauge = self.gauge(&listener.id.owner);
+        Arc::new(ListenerRuntime {
+            model: Arc::clone(listener),
+            protocol,
+            cells: self.registry.listener(&listener.id),
+            gauge,
+        })
+    }
+
+    fn protocol(
+        &self,
+        listener: &Listener,
+        routes: &[(Arc<HttpRoute>, RouteHandle)],
+        backends: &Backends,
+        old: Option<&Kept>,
+        same_routes: impl Fn(&Kept) -> bool,
+    ) -> Protocol {
+        let old_site = old.and_then(|kept| kept.runtime.http());
+        let site = |options: &HttpOptions| {
+            let reusable = old_site.filter(|site| {
+                site.options.host_selection == options.host_selection && old.is_some_and(&same_routes)
+            });
+            let table = reusable.map_or_else(
+                || {
+                    Arc::new(RouteTable::compile(
+                        &listener.id,
+                        options.host_selection,
+                        routes.iter().map(|(route, handle)| (route, handle.clone())),
+                        old_site.map(|site| &*site.table),
+                    ))
+                },
+                |site| Arc::clone(&site.table),
+            );
+            HttpSite {
+                options: options.clone(),
+                table,
+            }
+        };
+        let old_protocol = old.map(|kept| &kept.runtime.protocol);
+        let old_tls = old_protocol.and_then(|protocol| match protocol {
+            Protocol::Https { tls, .. } | Protocol::TlsTerminate { tls, .. } => Some(tls),
+            _ => None,
+        });
+        match &listener.kind {
+            ListenerKind::Http(options) => Protocol::Http(site(options)),
+            ListenerKind::Https { tls, http } => Protocol::Https {
+                tls: self.tls.server(tls, HTTP_ALPN, old_tls),
+                http: site(http),
+            },
+            ListenerKind::TlsPassthrough { routes } => Protocol::TlsPassthrough(targets(routes, backends, old_protocol)),
+            ListenerKind::TlsTerminate { tls, routes } => Protocol::TlsTerminate {
+                tls: self.tls.server(tls, &[], old_tls),
+                targets: targets(routes, backends, old_protocol),
+            },
+            ListenerKind::Tcp { route } => Protocol::Tcp(target(route.as_ref(), backends, old_protocol)),
+            ListenerKind::Udp { route } => Protocol::Udp(target(route.as_ref(), backends, old_protocol)),
+        }
+    }
+
+    fn gauge(&mut self, owner: &Origin) -> Arc<Gauge> {
+        if let Some(gauge) = self.gauges.get(owner).and_then(Weak::upgrade) {
+            return gauge;
+        }
+        let gauge = Arc::new(Gauge::new(owner.clone()));
+        self.gauges.insert(owner.clone(), Arc::downgrade(&gauge));
+        gauge
+    }
+}
+
+fn target(route: Option<&Arc<L4Route>>, backends: &Backends, old: Option<&Protocol>) -> Option<L4Target> {
+    let old = match old {
+        Some(Protocol::Tcp(old) | Protocol::Udp(old)) => old.as_ref(),
+        _ => None,
+    };
+    route.map(|route| L4Target::compile(route, backends, old))
+}
+
+fn targets(routes: &[SniRoute], backends: &Backends, old: Option<&Protocol>) -> SniTargets {
+    let old = match old {
+        Some(Protocol::TlsPassthrough(old) | Protocol::TlsTerminate { targets: old, .. }) => Some(old),
+        _ => None,
+    };
+    let before = |route: &Arc<L4Route>| old.and_then(|old| old.iter().map(|(_, t)| t).find(|t| t.route == *route));
+    SniTargets::new(
+        routes
+            .iter()
+            .map(|sni| (sni.host.clone(), L4Target::compile(&sni.route, backends, before(&sni.route))))
+            .collect(),
+    )
+}
+
+/// Whether two protocols compiled from one model are the same in what the model does not hold.
+fn same_protocol(a: &Protocol, b: &Protocol) -> bool {
+    let same_targets = |a: &SniTargets, b: &SniTargets| {
+        a.iter().count() == b.iter().count()
+            && a.iter().zip(b.iter()).all(|((_, a), (_, b))| Arc::ptr_eq(&a.backends, &b.backends))
+    };
+    let same_target = |a: &Option<L4Target>, b: &Option<L4Target>| match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(&a.backends, &b.backends),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    match (a, b) {
+        (Protocol::Http(a), Protocol::Http(b)) => Arc::ptr_eq(&a.table, &b.table),
+        (Protocol::Https { tls: ta, http: a }, Protocol::Https { tls: tb, http: b }) => {
+            ta.is_same(tb) && Arc::ptr_eq(&a.table, &b.table)
+        }
+        (Protocol::TlsPassthrough(a), Protocol::TlsPassthrough(b)) => same_targets(a, b),
+        (Protocol::TlsTerminate { tls: ta, targets: a }, Protocol::TlsTerminate { tls: tb, targets: b }) => {
+            ta.is_same(tb) && same_targets(a, b)
+        }
+        (Protocol::Tcp(a), Protocol::Tcp(b)) | (Protocol::Udp(a), Protocol::Udp(b)) => same_target(a, b),
+        _ => false,
+    }
+}
