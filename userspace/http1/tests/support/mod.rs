@@ -2,4 +2,5 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 pub mod case;
+pub mod fuzz_body;
 pub mod stream;
