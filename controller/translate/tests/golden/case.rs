@@ -43,7 +43,9 @@ fn object_name(text: &str) -> ObjectName {
 
 impl Options {
     fn settings(&self) -> Settings {
-        let now = self.now.unwrap_or_else(|| "2026-11-23T12:00:00Z".parse().unwrap());
+        let now = self
+            .now
+            .unwrap_or_else(|| "2026-11-23T12:00:00Z".parse().expect("a timestamp"));
         let defaults = Settings::new(now);
         Settings {
             implied_class: self.implied_class.as_deref().map(Into::into),
@@ -52,11 +54,15 @@ impl Options {
             ingress_http_port: self.ingress_http_port.unwrap_or(defaults.ingress_http_port),
             ingress_https_port: self.ingress_https_port.unwrap_or(defaults.ingress_https_port),
             default_certificate: self.default_certificate.as_deref().map(object_name),
-            address_pools: self.address_pools.iter().map(|pool| pool.parse().unwrap()).collect(),
+            address_pools: self
+                .address_pools
+                .iter()
+                .map(|pool| pool.parse().expect("a CIDR"))
+                .collect(),
             machine_addresses: self
                 .machine_addresses
                 .clone()
-                .unwrap_or_else(|| vec!["192.0.2.10".parse().unwrap()]),
+                .unwrap_or_else(|| vec![IpAddr::from([192, 0, 2, 10])]),
             allocations: self
                 .allocations
                 .iter()
