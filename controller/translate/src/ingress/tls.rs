@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::networking::v1::{Ingress, IngressTLS};
 use pierhead_model::{Age, CertificateId, CertificateUse, HostPattern, Origin, TlsTermination, WildcardDepth};
 
+use super::rules;
 use crate::{Builder, world};
 
 /// The TLS side of all Ingresses.
@@ -51,7 +52,19 @@ impl Tls {
     fn add_section(&mut self, ingress: &Ingress, section: &IngressTLS, field: &str, builder: &mut Builder<'_>) {
         let origin = world::origin("Ingress", &ingress.metadata);
         let age = world::age(&ingress.metadata);
-        let hosts = server_names(section, &origin, field, builder);
+        let mut hosts = server_names(section, &origin, field, builder);
+        if section.hosts.as_ref().is_none_or(Vec::is_empty) {
+            // "Defaults to the wildcard host setting for the loadbalancer controller": any server name, unless the operator
+            // set a certificate for that; in any case the hosts of this Ingress, which are more specific.
+            hosts.extend(
+                rules::hosts(ingress)
+                    .into_iter()
+                    .filter(|host| *host != HostPattern::Any),
+            );
+            if self.default.is_none() {
+                hosts.push(HostPattern::Any);
+            }
+        }
         for host in &hosts {
             self.declared.entry(host.clone()).or_insert_with(|| age.clone());
         }
@@ -136,6 +149,9 @@ impl Tls {
         if hosts.is_empty() {
             hosts.extend(self.declared.iter());
         }
+        // Without a server name the first entry answers: the one for any name, if there is one.
+        let mut by_certificate: Vec<_> = by_certificate.into_iter().collect();
+        by_certificate.sort_by_key(|(_, names)| !names.contains(&HostPattern::Any));
         certificates.extend(by_certificate.into_iter().map(|(certificate, names)| CertificateUse {
             names,
             certificate: certificate.clone(),
@@ -149,12 +165,9 @@ impl Tls {
     }
 }
 
-/// "Defaults to the wildcard host setting for the loadbalancer controller [...] if left unspecified": any name.
+/// The names a section lists, as far as they are names.
 fn server_names(section: &IngressTLS, origin: &Origin, field: &str, builder: &mut Builder<'_>) -> Vec<HostPattern> {
     let texts = section.hosts.as_deref().unwrap_or_default();
-    if texts.is_empty() {
-        return vec![HostPattern::Any];
-    }
     let mut hosts = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         match HostPattern::parse(text, WildcardDepth::One) {
