@@ -163,3 +163,150 @@ fn usable(pool: &IpNet, ip: &IpAddr) -> bool {
             IpNet::V6(net) => net.prefix_len() >= 127 || *ip != net.network(),
         }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pools: &[&str], allocations: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::new(jiff::Timestamp::UNIX_EPOCH);
+        settings.address_pools = pools.iter().map(|pool| pool.parse().unwrap()).collect();
+        settings.machine_addresses = vec!["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()];
+        settings.allocations = allocations
+            .iter()
+            .map(|(name, ip)| (ObjectName::new("ns", name), ip.parse().unwrap()))
+            .collect();
+        settings
+    }
+
+    /// A Gateway that asks for `requested`; `""` is an entry without value.
+    fn demand(name: &str, created: i64, requested: &[&str]) -> Demand {
+        Demand {
+            gateway: ObjectName::new("ns", name),
+            age: Age {
+                created,
+                namespace: "ns".into(),
+                name: name.into(),
+            },
+            requested: requested.iter().map(|text| text.parse().ok()).collect(),
+        }
+    }
+
+    /// What each Gateway shows, or its faults.
+    fn check(settings: &Settings, demands: &[Demand], expected: &[(&str, &str)]) {
+        let (assigned, _) = assign(settings, demands);
+        let actual: Vec<(String, String)> = assigned
+            .iter()
+            .map(|(name, a)| {
+                let shown: Vec<String> = a.shown.iter().map(ToString::to_string).collect();
+                let faults: Vec<String> = a.faults.iter().map(|f| format!("{f:?}")).collect();
+                (name.name.to_string(), [shown, faults].concat().join(" "))
+            })
+            .collect();
+        let expected: Vec<(String, String)> = expected
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect();
+        assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn each_gateway_gets_one_pool_address_and_never_network_or_broadcast() {
+        let demands = [demand("a", 1, &[]), demand("b", 2, &[]), demand("c", 3, &[])];
+        let expected = [("a", "10.1.0.1"), ("b", "10.1.0.2"), ("c", "Exhausted")];
+        check(&settings(&["10.1.0.0/30"], &[]), &demands, &expected);
+        let (assigned, _) = assign(&settings(&["10.1.0.0/30"], &[]), &demands);
+        assert_eq!(
+            assigned[&ObjectName::new("ns", "a")].owned,
+            ["10.1.0.1/32".parse().unwrap()]
+        );
+    }
+
+    #[test]
+    fn a_pair_and_a_single_address_are_used_whole() {
+        let demands = [
+            demand("a", 1, &[]),
+            demand("b", 2, &[]),
+            demand("c", 3, &[]),
+            demand("d", 4, &[]),
+        ];
+        let expected = [
+            ("a", "10.1.0.0"),
+            ("b", "10.1.0.1"),
+            ("c", "10.2.0.7"),
+            ("d", "2001:db8:1::1"),
+        ];
+        check(
+            &settings(&["10.1.0.0/31", "10.2.0.7/32", "2001:db8:1::/64"], &[]),
+            &demands,
+            &expected,
+        );
+    }
+
+    #[test]
+    fn the_oldest_is_served_first_whatever_the_order() {
+        let demands = [demand("young", 9, &[]), demand("old", 1, &[])];
+        check(
+            &settings(&["10.1.0.7/32"], &[]),
+            &demands,
+            &[("old", "10.1.0.7"), ("young", "Exhausted")],
+        );
+    }
+
+    #[test]
+    fn an_address_is_kept_while_the_pool_has_it() {
+        let before = [("b", "10.1.0.1"), ("gone", "10.1.0.2"), ("moved", "10.9.0.1")];
+        let demands = [demand("a", 1, &[]), demand("b", 2, &[]), demand("moved", 3, &[])];
+        let settings = settings(&["10.1.0.0/29"], &before);
+        check(
+            &settings,
+            &demands,
+            &[("a", "10.1.0.2"), ("b", "10.1.0.1"), ("moved", "10.1.0.3")],
+        );
+        // Fed back, it is a fixed point.
+        let (assigned, allocations) = assign(&settings, &demands);
+        let fed = Settings {
+            allocations,
+            ..settings
+        };
+        assert_eq!(assign(&fed, &demands).0, assigned);
+    }
+
+    #[test]
+    fn named_addresses_are_the_machines_or_the_pools() {
+        let demands = [
+            demand("any", 1, &["0.0.0.0"]),
+            demand("foreign", 2, &["203.0.113.1", "10.1.0.5"]),
+            demand("machine", 3, &["192.0.2.10", "127.0.0.1"]),
+            demand("network", 4, &["10.1.0.0"]),
+            demand("one-of-all", 5, &[""]),
+        ];
+        let expected = [
+            ("any", "192.0.2.10 2001:db8::10"),
+            ("foreign", "10.1.0.5 NotUsable(203.0.113.1)"),
+            ("machine", "192.0.2.10 127.0.0.1"),
+            ("network", "NotUsable(10.1.0.0)"),
+            ("one-of-all", "10.1.0.1"),
+        ];
+        check(&settings(&["10.1.0.0/29"], &[]), &demands, &expected);
+    }
+
+    #[test]
+    fn a_named_address_is_given_to_nobody_else() {
+        let demands = [demand("a", 1, &[]), demand("b", 2, &["10.1.0.1"])];
+        check(
+            &settings(&["10.1.0.0/29"], &[("a", "10.1.0.1")]),
+            &demands,
+            &[("a", "10.1.0.2"), ("b", "10.1.0.1")],
+        );
+    }
+
+    #[test]
+    fn without_pools_it_is_the_machine() {
+        let demands = [demand("a", 1, &[])];
+        check(&settings(&[], &[]), &demands, &[("a", "192.0.2.10 2001:db8::10")]);
+        let (assigned, allocations) = assign(&settings(&[], &[]), &demands);
+        assert_eq!(assigned[&ObjectName::new("ns", "a")].binds, [BindAddress::Any]);
+        assert!(allocations.is_empty());
+    }
+}

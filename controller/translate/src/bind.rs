@@ -272,3 +272,234 @@ fn shadowed(owner: &Origin, wanted: &[HostPattern], kept: &[HostPattern], key: B
         fix: "give one of the two another address, port or host name".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pierhead_model::{BindPort, HostSelection, HttpOptions, Limits, Transport, WildcardDepth};
+
+    use super::*;
+
+    fn http() -> ListenerKind {
+        ListenerKind::Http(HttpOptions {
+            host_selection: HostSelection::FallThrough,
+            detect_misdirected: false,
+        })
+    }
+
+    fn key(address: &str) -> BindKey {
+        BindKey {
+            transport: Transport::Tcp,
+            address: address.parse().map_or(BindAddress::Any, BindAddress::Ip),
+            port: BindPort::Port(80),
+        }
+    }
+
+    /// `created` of the owner is that of its hosts too. Wildcards are as in `depth`.
+    fn claim(
+        address: &str,
+        name: &str,
+        created: i64,
+        kind: ListenerKind,
+        hosts: &[&str],
+        depth: WildcardDepth,
+    ) -> Claim {
+        let id = ListenerId {
+            owner: Origin::new("Gateway", "ns", name),
+            name: "web".into(),
+        };
+        let listener = Listener {
+            id,
+            hosts: hosts
+                .iter()
+                .map(|host| HostPattern::parse(host, depth).unwrap())
+                .collect(),
+            port: 80,
+            kind,
+            limits: Limits::default(),
+        };
+        let age = Age {
+            created,
+            namespace: "ns".into(),
+            name: name.into(),
+        };
+        Claim::new(key(address), listener.into(), age)
+    }
+
+    fn web(address: &str, name: &str, created: i64, hosts: &[&str]) -> Claim {
+        claim(address, name, created, http(), hosts, WildcardDepth::Many)
+    }
+
+    fn tcp(address: &str, name: &str, created: i64) -> Claim {
+        claim(
+            address,
+            name,
+            created,
+            ListenerKind::Tcp { route: None },
+            &[""],
+            WildcardDepth::Many,
+        )
+    }
+
+    /// `bind: owner host host, owner host; …` and `owner reason entire: hosts; …`.
+    fn show(settled: &Settled) -> (String, String) {
+        let hosts = |hosts: &[HostPattern]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let binds: Vec<String> = settled
+            .binds
+            .iter()
+            .map(|(key, bind)| {
+                let listeners: Vec<String> = bind
+                    .listeners
+                    .iter()
+                    .map(|l| format!("{} {}", l.id.owner.name, hosts(&l.hosts)))
+                    .collect();
+                format!("{key}: {}", listeners.join(", "))
+            })
+            .collect();
+        let refused: Vec<String> = settled
+            .refused
+            .iter()
+            .flat_map(|((id, _), refusals)| refusals.iter().map(move |r| (id, r)))
+            .map(|(id, r)| {
+                let entire = if r.entire { "entirely" } else { "partly" };
+                format!(
+                    "{} {:?} {entire} by {}: {}",
+                    id.owner.name,
+                    r.reason,
+                    r.holder.owner.name,
+                    hosts(&r.hosts)
+                )
+            })
+            .collect();
+        (binds.join("; "), refused.join("; "))
+    }
+
+    fn check(claims: Vec<Claim>, machine: &[&str], binds: &str, refused: &str) {
+        let machine: Vec<IpAddr> = machine.iter().map(|ip| ip.parse().unwrap()).collect();
+        let mut reversed = claims.clone();
+        reversed.reverse();
+        for order in [claims, reversed] {
+            assert_eq!(show(&settle(order, &machine)), (binds.to_owned(), refused.to_owned()));
+        }
+    }
+
+    #[test]
+    fn owners_share_a_port_where_their_hosts_differ() {
+        let claims = vec![
+            web("*", "a", 1, &["x.test"]),
+            web("*", "b", 2, &["y.test", "*.x.test"]),
+            web("*", "c", 3, &[""]),
+        ];
+        check(claims, &[], "tcp *:80: a x.test, b y.test *.x.test, c *", "");
+    }
+
+    #[test]
+    fn a_host_belongs_to_the_oldest_and_the_younger_keeps_its_others() {
+        let claims = vec![
+            web("*", "young", 2, &["x.test", "y.test"]),
+            web("*", "old", 1, &["x.test"]),
+        ];
+        check(
+            claims,
+            &[],
+            "tcp *:80: old x.test, young y.test",
+            "young Hostname partly by old: x.test",
+        );
+        let claims = vec![web("*", "young", 2, &["x.test"]), web("*", "old", 1, &["x.test"])];
+        check(
+            claims,
+            &[],
+            "tcp *:80: old x.test",
+            "young Hostname entirely by old: x.test",
+        );
+    }
+
+    #[test]
+    fn of_one_age_the_first_name_has_it() {
+        let claims = vec![web("*", "b", 1, &["x.test"]), web("*", "a", 1, &["x.test"])];
+        check(claims, &[], "tcp *:80: a x.test", "b Hostname entirely by a: x.test");
+    }
+
+    #[test]
+    fn wildcards_of_both_apis_over_one_suffix_contend() {
+        let many = web("*", "gateway", 1, &["*.x.test"]);
+        let one = claim("*", "ingress", 2, http(), &["*.x.test"], WildcardDepth::One);
+        check(
+            vec![many, one],
+            &[],
+            "tcp *:80: gateway *.x.test",
+            "ingress Hostname entirely by gateway: *.x.test",
+        );
+    }
+
+    #[test]
+    fn a_host_can_be_older_than_its_listener_is_young() {
+        let mut ingress = web("*", "ingress", 1, &["old.test", "new.test"]);
+        ingress.host_ages[1].created = 9;
+        let gateway = web("*", "gateway", 5, &["old.test"]);
+        let other = web("*", "other", 5, &["new.test"]);
+        check(
+            vec![ingress, gateway, other],
+            &[],
+            "tcp *:80: ingress old.test, other new.test",
+            "gateway Hostname entirely by ingress: old.test; ingress Hostname partly by other: new.test",
+        );
+    }
+
+    #[test]
+    fn a_port_speaks_one_family_and_tcp_shares_with_nobody() {
+        let claims = vec![
+            tcp("*", "tcp", 2),
+            web("*", "old", 1, &["x.test"]),
+            web("*", "young", 3, &["y.test"]),
+        ];
+        check(
+            claims,
+            &[],
+            "tcp *:80: old x.test, young y.test",
+            "tcp Protocol entirely by old: *",
+        );
+        let claims = vec![tcp("*", "a", 1), tcp("*", "b", 2), web("*", "c", 3, &["x.test"])];
+        check(
+            claims,
+            &[],
+            "tcp *:80: a *",
+            "b Protocol entirely by a: *; c Protocol entirely by a: x.test",
+        );
+    }
+
+    #[test]
+    fn a_dedicated_address_beats_every_address_and_keeps_the_others_out() {
+        let claims = vec![
+            web("10.1.0.1", "own", 2, &["x.test"]),
+            web("*", "all", 1, &["x.test", "y.test"]),
+        ];
+        check(
+            claims,
+            &["192.0.2.10"],
+            "tcp *:80: all x.test y.test; tcp 10.1.0.1:80: own x.test",
+            "",
+        );
+    }
+
+    #[test]
+    fn on_the_machines_own_address_those_who_fit_share_and_the_others_are_warned() {
+        let claims = vec![
+            web("192.0.2.10", "own", 2, &["x.test"]),
+            web("*", "all", 1, &["x.test", "y.test"]),
+        ];
+        let binds = "tcp *:80: all x.test y.test; tcp 192.0.2.10:80: all y.test, own x.test";
+        check(claims.clone(), &["192.0.2.10"], binds, "");
+        let settled = settle(claims, &["192.0.2.10".parse().unwrap()]);
+        assert_eq!(settled.problems.len(), 1);
+        assert!(
+            settled.problems[0]
+                .to_string()
+                .contains("not served on tcp 192.0.2.10:80"),
+            "{}",
+            settled.problems[0]
+        );
+
+        let claims = vec![tcp("127.0.0.1", "own", 2), web("*", "all", 1, &["x.test"])];
+        check(claims, &[], "tcp *:80: all x.test; tcp 127.0.0.1:80: own *", "");
+    }
+}

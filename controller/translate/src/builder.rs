@@ -22,19 +22,22 @@ pub struct Builder<'w> {
     pub statuses: Statuses,
     pub(crate) snapshot: Snapshot,
     pub(crate) slices: SliceIndex<'w>,
+    /// What was made last time: saves work, changes nothing.
+    pub(crate) previous: Option<&'w Snapshot>,
     problems: BTreeSet<Problem>,
     claims: Vec<Claim>,
     allocations: Allocations,
 }
 
 impl<'w> Builder<'w> {
-    pub fn new(world: &'w World, settings: &'w Settings) -> Self {
+    pub(crate) fn new(world: &'w World, settings: &'w Settings, previous: Option<&'w Snapshot>) -> Self {
         Self {
             world,
             settings,
             statuses: Statuses::default(),
             snapshot: Snapshot::default(),
             slices: SliceIndex::new(world),
+            previous,
             problems: BTreeSet::new(),
             claims: Vec::new(),
             allocations: Allocations::new(),

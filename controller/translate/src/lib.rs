@@ -13,6 +13,7 @@ mod builder;
 pub mod gateway;
 mod ingress;
 mod settings;
+mod share;
 mod status;
 mod world;
 
@@ -37,12 +38,23 @@ pub struct Translation {
 
 /// Translates everything from scratch.
 pub fn translate(world: &World, settings: &Settings) -> Translation {
-    let mut builder = Builder::new(world, settings);
+    translate_from(world, settings, None)
+}
+
+/// The same values as [`translate`]; those that `previous` has too are shared with it, and certificates that it has are not
+/// parsed again.
+pub fn translate_from(world: &World, settings: &Settings, previous: Option<&Translation>) -> Translation {
+    let previous = previous.map(|translation| &translation.snapshot);
+    let mut builder = Builder::new(world, settings, previous);
     // Both APIs say what they want first; who gets a shared address and port is decided over all of them.
     let ingress = ingress::translate(&mut builder);
     let gateways = gateway::translate(&mut builder);
     let refused = builder.settle_binds();
     ingress::conclude(&mut builder, ingress, &refused);
     gateway::conclude(&mut builder, gateways, &refused);
-    builder.finish()
+    let mut translation = builder.finish();
+    if let Some(previous) = previous {
+        share::share(&mut translation.snapshot, previous);
+    }
+    translation
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use case::Case;
-use pierhead_translate::translate;
+use pierhead_translate::{translate, translate_from};
 
 const MARKER: &str = "--- # expected";
 
@@ -58,6 +58,11 @@ fn run(root: &Path, path: &Path, update: bool) -> Result<(), String> {
     if translation != translate(&case.world, &case.settings) {
         return Err("two translations of one world differ".to_owned());
     }
+    let again = translate_from(&case.world, &case.settings, Some(&translation));
+    if again != translation {
+        return Err("a translation that knows the previous one differs from it".to_owned());
+    }
+    invariants::shared(&translation.snapshot, &again.snapshot)?;
     invariants::check(&translation)?;
     let actual = emit::sections(&translation, &case.options);
     if actual.trim().is_empty() {

@@ -73,11 +73,12 @@ impl Builder<'_> {
         let Some(secret) = self.world.secrets.get(namespace, name) else {
             return Err(fault(
                 CertificateFaultKind::NotFound,
-                format!("Secret {id} does not exist", id = id.0),
+                format!("Secret {id} does not exist"),
                 "create a Secret of type kubernetes.io/tls with tls.crt and tls.key",
             ));
         };
-        let certificate = parse_pair(id.clone(), secret)?;
+        let known = self.previous.and_then(|snapshot| snapshot.certificates.get(&id));
+        let certificate = parse_pair(&id, secret, known)?;
         let origin = Origin::new("Secret", namespace, name);
         let now = self.settings.now.as_second();
         if certificate.not_after < now {
@@ -96,7 +97,7 @@ impl Builder<'_> {
                 "check the clocks of this machine and of the issuer",
             );
         }
-        self.snapshot.certificates.insert(id.clone(), Arc::new(certificate));
+        self.snapshot.certificates.insert(id.clone(), certificate);
         Ok(id)
     }
 
@@ -171,13 +172,18 @@ fn entry<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
     text.or_else(|| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.as_slice()))
 }
 
-fn parse_pair(id: CertificateId, secret: &Secret) -> Result<Certificate, CertificateFault> {
+/// `known` is returned if it holds the same chain and key: checking that a key belongs to a certificate is the expensive part.
+fn parse_pair(
+    id: &CertificateId,
+    secret: &Secret,
+    known: Option<&Arc<Certificate>>,
+) -> Result<Arc<Certificate>, CertificateFault> {
     const FIX: &str = "put the PEM of the chain under tls.crt and of its private key under tls.key";
     let part = |key: &str| {
         entry(secret, key).filter(|pem| !pem.is_empty()).ok_or_else(|| {
             fault(
                 CertificateFaultKind::Incomplete,
-                format!("Secret {} has no {key}", id.0),
+                format!("Secret {id} has no {key}"),
                 FIX,
             )
         })
@@ -185,7 +191,7 @@ fn parse_pair(id: CertificateId, secret: &Secret) -> Result<Certificate, Certifi
     let malformed = |what: &str, why: &dyn fmt::Display| {
         fault(
             CertificateFaultKind::Malformed,
-            format!("{what} of Secret {} is unusable: {why}", id.0),
+            format!("{what} of Secret {id} is unusable: {why}"),
             FIX,
         )
     };
@@ -197,6 +203,16 @@ fn parse_pair(id: CertificateId, secret: &Secret) -> Result<Certificate, Certifi
         .first()
         .ok_or_else(|| malformed("tls.crt", &"it holds no PEM certificate"))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| malformed("tls.key", &e))?;
+    if let Some(known) = known
+        && known.key.secret_der() == key.secret_der()
+        && known
+            .chain
+            .iter()
+            .map(|der| &der[..])
+            .eq(chain.iter().map(|der| &der[..]))
+    {
+        return Ok(Arc::clone(known));
+    }
     let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|e| malformed("tls.key", &e))?;
     let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| malformed("tls.crt", &e))?;
     if signer
@@ -205,22 +221,18 @@ fn parse_pair(id: CertificateId, secret: &Secret) -> Result<Certificate, Certifi
     {
         return Err(fault(
             CertificateFaultKind::Mismatched,
-            format!(
-                "tls.key of Secret {} does not belong to the first certificate of tls.crt",
-                id.0
-            ),
+            format!("tls.key of Secret {id} does not belong to the first certificate of tls.crt"),
             "use the key the certificate was issued for, and put the end entity's certificate first",
         ));
     }
-    let certificate = Certificate {
+    Ok(Arc::new(Certificate {
+        id: id.clone(),
         names: names(&parsed),
         not_before: parsed.validity().not_before.timestamp(),
         not_after: parsed.validity().not_after.timestamp(),
         chain: chain.iter().map(|der| Arc::from(der.as_ref())).collect(),
         key: PrivateKey::new(key.secret_der()),
-        id,
-    };
-    Ok(certificate)
+    }))
 }
 
 /// DNS names and addresses of the certificate; its common name where it has no such extension. What is no host name (the
