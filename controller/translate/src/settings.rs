@@ -18,7 +18,8 @@ pub struct Settings {
     /// The value of the annotation `kubernetes.io/ingress.class` that means us without any IngressClass object.
     pub ingress_class_annotation: Arc<str>,
     /// A GatewayClass and an IngressClass of this name exist and are ours even if no object says so. For `standalone`, where
-    /// a class object is one more thing to write; an object of that name counts as written.
+    /// a class object is one more thing to write; an object of that name counts as written. Implied, it is also the default
+    /// IngressClass where there is no other.
     pub implied_class: Option<Arc<str>>,
     /// Give an Ingress without a class the default IngressClass. The API server does that when an Ingress is created, and
     /// only then; so only where there is no API server (`standalone`) may it happen here.

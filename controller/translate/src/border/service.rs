@@ -370,3 +370,48 @@ fn primary_family_is_v6(spec: Option<&ServiceSpec>) -> bool {
         .and_then(|families| families.first())
         .is_some_and(|family| family == "IPv6")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `protocol` for each carrier of HTTP, in the order HTTPRoute, GRPCRoute, Ingress; `None` is refused.
+    fn spoken(app_protocol: Option<&str>, tls: bool) -> [Option<BackendProtocol>; 3] {
+        [Carrier::Http, Carrier::Grpc, Carrier::Ingress].map(|carrier| protocol(carrier, app_protocol, tls).ok())
+    }
+
+    #[test]
+    fn app_protocol_decides_and_the_carrier_where_it_is_silent() {
+        use BackendProtocol::{Http1, Http2};
+        let (one, two) = (Some(Http1), Some(Http2));
+        for tls in [false, true] {
+            assert_eq!(spoken(None, tls), [one, two, one]);
+            assert_eq!(spoken(Some(""), tls), [one, two, one]);
+            assert_eq!(spoken(Some("kubernetes.io/h2c"), tls), [two, two, two]);
+            assert_eq!(spoken(Some("grpc"), tls), [two, two, two]);
+            assert_eq!(spoken(Some("kubernetes.io/ws"), tls), [one, None, one]);
+            assert_eq!(spoken(Some("http"), tls), [one, None, one]);
+            assert_eq!(spoken(Some("example.com/unknown"), tls), [None, None, one]);
+        }
+    }
+
+    #[test]
+    fn what_says_tls_needs_a_policy() {
+        use BackendProtocol::{Http1, Http2};
+        assert_eq!(spoken(Some("https"), false), [None; 3]);
+        assert_eq!(spoken(Some("kubernetes.io/wss"), false), [None; 3]);
+        assert_eq!(spoken(Some("https"), true), [Some(Http1), Some(Http2), Some(Http1)]);
+        assert_eq!(
+            spoken(Some("kubernetes.io/wss"), true),
+            [Some(Http1), None, Some(Http1)]
+        );
+    }
+
+    #[test]
+    fn bytes_have_no_protocol() {
+        for app_protocol in [None, Some("https"), Some("example.com/unknown")] {
+            assert_eq!(protocol(Carrier::Tcp, app_protocol, false), Ok(BackendProtocol::Tcp));
+            assert_eq!(protocol(Carrier::Udp, app_protocol, false), Ok(BackendProtocol::Udp));
+        }
+    }
+}

@@ -54,13 +54,16 @@ impl Classes {
             }
             classes.all.insert(name);
         }
+        let written_default = default_class(builder);
+        let mut implied_default = None;
         if let Some(implied) = &settings.implied_class
             && classes.all.insert(implied.as_ref().to_owned())
         {
             classes.ours.insert(implied.as_ref().to_owned());
+            implied_default = Some(implied.as_ref().to_owned());
         }
         if settings.inject_default_class {
-            classes.default = default_class(builder);
+            classes.default = written_default.or(implied_default);
         }
         classes
     }
