@@ -16,7 +16,7 @@ use pierhead_model::{
     Listener, ListenerId, ListenerKind, Origin, RouteFlavor, RouteId, Transport,
 };
 
-use crate::{Builder, Claim, ObjectName, RefusalReason, Refused, world};
+use crate::{Builder, Claim, ObjectName, Refusal, RefusalReason, Refused, world};
 
 use annotation::Annotations;
 use class::Classes;
@@ -227,57 +227,55 @@ fn report(builder: &mut Builder<'_>, origin: &Origin, annotations: &Annotations)
 
 /// Writes statuses, and says who lost a host or a port to a Gateway.
 pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending, refused: &Refused) {
-    let mut listening = false;
-    for (id, key) in &pending.claimed {
-        let refusals = refused.get(&(id.clone(), *key)).map(Vec::as_slice).unwrap_or_default();
-        listening |= !refusals.iter().any(|r| r.entire);
-        for refusal in refusals {
-            for owned in &pending.owned {
-                let lost: Vec<String> = refusal
-                    .hosts
-                    .iter()
-                    .filter(|h| owned.hosts.contains(h))
-                    .map(ToString::to_string)
-                    .collect();
-                if lost.is_empty() {
-                    continue;
-                }
-                let message = match refusal.reason {
-                    RefusalReason::Protocol => format!(
-                        "{key} belongs to the older {}, which speaks another protocol",
-                        refusal.holder
-                    ),
-                    RefusalReason::Hostname => format!(
-                        "host {} on {key} belongs to the older {}",
-                        lost.join(", "),
-                        refusal.holder
-                    ),
-                };
-                builder.error(
-                    &owned.origin,
-                    "spec.rules",
-                    message,
-                    "use another host name, or another port for Ingress",
-                );
+    let Pending { owned, claimed } = pending;
+    for owned in owned {
+        let mut served = false;
+        for (id, key) in &claimed {
+            let refusals = refused.get(&(id.clone(), *key)).map(Vec::as_slice).unwrap_or_default();
+            let lost = |host: &HostPattern| refusals.iter().any(|r| r.entire || r.hosts.contains(host));
+            served |= owned.hosts.iter().any(|host| !lost(host));
+            for refusal in refusals {
+                say_refused(builder, &owned, *key, refusal);
             }
         }
-    }
-    let addresses: Vec<IngressLoadBalancerIngress> = builder
-        .settings
-        .machine_addresses
-        .iter()
-        .filter(|_| listening)
-        .map(|ip| IngressLoadBalancerIngress {
-            ip: Some(ip.to_string()),
-            ..IngressLoadBalancerIngress::default()
-        })
-        .collect();
-    for owned in pending.owned {
+        let addresses: Vec<IngressLoadBalancerIngress> = builder
+            .settings
+            .machine_addresses
+            .iter()
+            .filter(|_| served)
+            .map(|ip| IngressLoadBalancerIngress {
+                ip: Some(ip.to_string()),
+                ..IngressLoadBalancerIngress::default()
+            })
+            .collect();
         let status = IngressStatus {
             load_balancer: Some(IngressLoadBalancerStatus {
-                ingress: (!addresses.is_empty()).then(|| addresses.clone()),
+                ingress: (!addresses.is_empty()).then_some(addresses),
             }),
         };
         builder.statuses.ingresses.insert(owned.name, status);
     }
+}
+
+fn say_refused(builder: &mut Builder<'_>, owned: &Owned, key: BindKey, refusal: &Refusal) {
+    let lost: Vec<String> = refusal
+        .hosts
+        .iter()
+        .filter(|host| owned.hosts.contains(host))
+        .map(ToString::to_string)
+        .collect();
+    if lost.is_empty() {
+        return;
+    }
+    let holder = &refusal.holder;
+    let message = match refusal.reason {
+        RefusalReason::Protocol => format!("{key} belongs to the older {holder}, which speaks another protocol"),
+        RefusalReason::Hostname => format!("host {} on {key} belongs to the older {holder}", lost.join(", ")),
+    };
+    builder.error(
+        &owned.origin,
+        "spec.rules",
+        message,
+        "use another host name, or another port for Ingress",
+    );
 }
