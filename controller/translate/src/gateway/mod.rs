@@ -1,14 +1,155 @@
-//! The Gateway API: attachment, grants, status.
+//! The Gateway API (v1.7): which objects are ours, what their routes become, and what is written into their status.
+//!
+//! One file per question; attachment, grants, backends and status are written once for all route kinds. Quotations are
+//! from the Go package `apis/v1` unless another source stands with them.
 
-use crate::{Builder, Refused};
+mod address;
+mod attach;
+mod backend;
+mod class;
+mod condition;
+mod filter;
+mod grant;
+mod grpc;
+mod http;
+mod l4;
+mod listener;
+mod policy;
+mod report;
+mod route;
+mod tls;
+
+use std::sync::Arc;
+
+use pierhead_gateway_api::{ProtocolType, TLSModeType};
+use pierhead_model::{BindKey, BindPort, HostSelection, HttpOptions, Listener, ListenerKind, Transport};
+
+use self::{
+    condition::fault,
+    listener::{Gateways, ListenerState},
+    policy::Policies,
+};
+use crate::{Builder, Claim, ObjectName, Refused, bind::RefusalReason};
 
 /// What is left to say once shared binds are settled.
-pub(crate) struct Pending;
+pub(crate) struct Pending<'w> {
+    gateways: Gateways<'w>,
+    policies: Policies<'w>,
+}
 
 /// Claims binds and adds routes for every Gateway that is ours.
-pub(crate) fn translate(_builder: &mut Builder<'_>) -> Pending {
-    Pending
+pub(crate) fn translate<'w>(builder: &mut Builder<'w>) -> Pending<'w> {
+    let world = builder.world;
+    let classes = class::translate(builder);
+    let mut gateways = Gateways::new(builder, &classes);
+    let mut policies = Policies::new(builder);
+
+    macro_rules! routes {
+        ($($kind:ident with $module:ident;)*) => {$(
+            for route in world.$kind.iter() {
+                if let Some(status) = $module::translate(builder, &mut gateways, &mut policies, &**route) {
+                    builder.statuses.$kind.insert(ObjectName::of(&route.metadata), status);
+                }
+            }
+        )*};
+    }
+    routes! {
+        http_routes with route;
+        grpc_routes with route;
+        tls_routes with l4;
+        tcp_routes with l4;
+        udp_routes with l4;
+    }
+
+    for listener in &gateways.listeners {
+        let gateway = &gateways.gateways[listener.gateway];
+        if gateway.accepted.is_err() || !listener.stands() {
+            continue;
+        }
+        let Some((transport, kind)) = kind(listener) else {
+            continue;
+        };
+        let made = Arc::new(Listener {
+            id: listener.id.clone(),
+            hosts: vec![listener.host.clone()],
+            port: listener.spec.port,
+            kind,
+            limits: builder.settings.limits.clone(),
+        });
+        for address in &gateway.assigned.binds {
+            let key = BindKey {
+                transport,
+                address: *address,
+                port: BindPort::Port(listener.spec.port),
+            };
+            builder.claim(Claim::new(key, Arc::clone(&made), listener.age.clone()));
+        }
+    }
+    Pending { gateways, policies }
+}
+
+/// What a listener is to the data plane, with the routes that were collected in it.
+fn kind(listener: &ListenerState<'_>) -> Option<(Transport, ListenerKind)> {
+    let http = |detect_misdirected| HttpOptions {
+        host_selection: HostSelection::FallThrough,
+        detect_misdirected,
+    };
+    // "The oldest Route based on creation timestamp", then namespace/name; the others stay accepted and carry nothing.
+    let oldest = || {
+        let mut routes = listener.l4_routes.clone();
+        routes.sort_by(|a, b| a.0.cmp(&b.0));
+        routes.into_iter().next().map(|(_, route)| route)
+    };
+    let sni = || {
+        let mut routes = listener.sni_routes.clone();
+        routes.sort_by(|(age_a, a), (age_b, b)| b.host.cmp_specificity(&a.host).then_with(|| age_a.cmp(age_b)));
+        routes.into_iter().map(|(_, route)| route).collect()
+    };
+    Some(match (&listener.spec.protocol, &listener.tls) {
+        (ProtocolType::Http, _) => (Transport::Tcp, ListenerKind::Http(http(false))),
+        (ProtocolType::Https, Some(tls)) => (
+            Transport::Tcp,
+            ListenerKind::Https {
+                tls: tls.clone(),
+                http: http(true),
+            },
+        ),
+        (ProtocolType::Tls, _) if listener.tls_mode() == TLSModeType::Passthrough => {
+            (Transport::Tcp, ListenerKind::TlsPassthrough { routes: sni() })
+        }
+        (ProtocolType::Tls, Some(tls)) => (
+            Transport::Tcp,
+            ListenerKind::TlsTerminate {
+                tls: tls.clone(),
+                routes: sni(),
+            },
+        ),
+        (ProtocolType::Tcp, _) => (Transport::Tcp, ListenerKind::Tcp { route: oldest() }),
+        (ProtocolType::Udp, _) => (Transport::Udp, ListenerKind::Udp { route: oldest() }),
+        _ => return None,
+    })
 }
 
 /// Writes statuses, now that it is known who has which bind.
-pub(crate) fn conclude(_builder: &mut Builder<'_>, _pending: Pending, _refused: &Refused) {}
+pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending<'_>, refused: &Refused) {
+    let Pending { mut gateways, policies } = pending;
+    for listener in &mut gateways.listeners {
+        let refusal = refused
+            .iter()
+            .filter(|((id, _), _)| *id == listener.id)
+            .find_map(|((_, key), refusals)| refusals.first().map(|refusal| (key, refusal)));
+        if let Some((key, refusal)) = refusal {
+            let reason = match refusal.reason {
+                RefusalReason::Protocol => "ProtocolConflict",
+                RefusalReason::Hostname => "HostnameConflict",
+            };
+            listener.conflicted = Some(fault(
+                reason,
+                format!("{key} belongs to {}, which is older", refusal.holder),
+                "use another address, port or hostname",
+            ));
+        }
+    }
+    report::gateways(builder, &gateways);
+    policies.conclude(builder, &gateways);
+}
