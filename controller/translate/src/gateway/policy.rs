@@ -264,14 +264,17 @@ fn trust(
     let mut sources = Vec::new();
     for reference in &validation.ca_certificate_refs {
         if !reference.group.is_empty() || reference.kind != "ConfigMap" {
-            add(&mut refs, fault(
-                "InvalidKind",
-                format!(
-                    "a {} of group {:?} holds no CA certificate we can read",
-                    reference.kind, reference.group
+            add(
+                &mut refs,
+                fault(
+                    "InvalidKind",
+                    format!(
+                        "a {} of group {:?} holds no CA certificate we can read",
+                        reference.kind, reference.group
+                    ),
+                    "refer to a ConfigMap with ca.crt",
                 ),
-                "refer to a ConfigMap with ca.crt",
-            ));
+            );
             continue;
         }
         let source = CaSource::ConfigMap {
