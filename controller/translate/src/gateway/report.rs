@@ -177,11 +177,11 @@ fn listener_status(
     }
 }
 
-/// Names of listeners that are not served, for a message.
+/// Names of listeners that are not valid, for a message. One that only waits for an address is.
 fn invalid_names(listeners: &[&ListenerState<'_>], gateway: &GatewayState<'_>) -> Vec<String> {
     listeners
         .iter()
-        .filter(|l| programmed(gateway, l).is_err() || l.refs.is_err())
+        .filter(|l| programmed(gateway, l).is_err_and(|why| why.reason != PENDING) || l.refs.is_err())
         .map(|l| l.spec.name.clone())
         .collect()
 }
