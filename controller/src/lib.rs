@@ -8,3 +8,5 @@ mod cel;
 pub mod files;
 mod schema;
 mod yaml;
+
+pub use pierhead_translate::{ObjectName, Settings, Statuses, Translation, World, translate};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use pierhead_translate::{Settings, Translation, translate};
+use pierhead_translate::{Settings, Translation, translate_from};
 use tokio::sync::watch;
 
 use super::folder::{Folder, Ignored};
@@ -81,7 +81,7 @@ impl FileSource {
             first.allocations = allocations::load(path);
         }
         let published = Published {
-            translation: translate(&folder.world(), &first),
+            translation: translate_from(&folder.world(), &first, None),
             file_problems: folder.problems(),
             ignored: folder.ignored(),
             objects: folder.len(),
@@ -254,7 +254,7 @@ impl Watching {
         let last = Arc::clone(&self.sender.borrow());
         let mut settings = (self.settings)();
         settings.allocations = last.translation.allocations.clone();
-        let translation = translate(&self.folder.world(), &settings);
+        let translation = translate_from(&self.folder.world(), &settings, Some(&last.translation));
         remember(self.allocations.as_deref(), &settings.allocations, &translation);
         let (file_problems, ignored) = (self.folder.problems(), self.folder.ignored());
         let objects = self.folder.len();

@@ -1,0 +1,225 @@
+//! The command line: what can be asked, and the help that says so.
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::log::Format;
+
+/// Exit status when a command cannot do what it was asked at all.
+pub(crate) const UNUSABLE: u8 = 2;
+
+/// Where the admin address is unless told otherwise.
+const ADMIN: &str = "127.0.0.1:9900";
+
+/// The gate where traffic enters: Kubernetes Ingress and Gateway API, on one machine or a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "pierhead", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// What to log: a level (error, warn, info, debug, trace), or levels by module, `info,pierhead_dataplane=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "PIERHEAD_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub(crate) log: String,
+    /// How to log: `auto` is text on a terminal and JSON otherwise.
+    #[arg(long, global = true, default_value = "auto", value_name = "FORMAT")]
+    pub(crate) log_format: Format,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pierhead standalone --config ./manifests
+      Serve the Ingresses, Gateways and routes of a folder; changes are picked up live.
+  pierhead standalone --config ./manifests --ingress-http-port 8080 --ingress-https-port 8443
+      The same without root.
+  pierhead check ./manifests
+      Say what is wrong with a folder, and what would become of each object, without serving it.
+  pierhead status
+      Show what the running one serves, and how traffic reaches it.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Serve what a folder of Kubernetes manifests says, with no cluster.
+    Standalone(Box<Standalone>),
+    /// Check a folder of manifests: problems, and the conditions each object would get.
+    Check(Check),
+    /// Show what a running Pierhead serves.
+    Status(Status),
+    /// Remove everything Pierhead has put into this kernel and this network namespace.
+    Uninstall,
+    /// Print the version.
+    Version,
+}
+
+/// How much the kernel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ebpf {
+    /// Nothing: every bind is an ordinary socket.
+    Off,
+    /// Brings connections to the proxy (`sk_lookup`): any address, any port, without binding.
+    Steer,
+    /// Steers, and balances TCPRoutes and UDPRoutes by itself where endpoints are local.
+    Full,
+    /// As much as this machine allows; the log and `pierhead status` say what and why.
+    Auto,
+}
+
+impl Ebpf {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Steer => "steer",
+            Self::Full => "full",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnMiss {
+    /// Refuse it.
+    Drop,
+    /// Let this machine's own sockets have it.
+    Pass,
+}
+
+/// What decides the meaning of manifests beside themselves: the same for `standalone` and `check`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Meaning {
+    /// Give each Gateway that names no address one of this prefix; repeatable.
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) address_pool: Vec<IpNet>,
+    /// Where Ingresses are served without TLS.
+    #[arg(long, default_value_t = 80, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) ingress_http_port: u16,
+    /// Where Ingresses are served with TLS.
+    #[arg(long, default_value_t = 443, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) ingress_https_port: u16,
+    /// The TLS Secret for Ingress hosts that have none of their own.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
+    pub(crate) default_certificate: Option<(String, String)>,
+    /// What becomes of traffic to a pool address on a port nobody listens on.
+    #[arg(long, default_value = "drop")]
+    pub(crate) on_miss: OnMiss,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = STANDALONE_EXAMPLES)]
+pub(crate) struct Standalone {
+    /// The folder of manifests (YAML or JSON, sub-folders included).
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) config: PathBuf,
+    /// How much the kernel does.
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    pub(crate) ebpf: Ebpf,
+    #[command(flatten)]
+    pub(crate) meaning: Meaning,
+    /// Where health, metrics and status are served; keep it on loopback.
+    #[arg(long, default_value = ADMIN, value_name = "ADDRESS:PORT")]
+    pub(crate) admin: SocketAddr,
+    /// Worker threads; one per core unless given.
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<NonZero<usize>>,
+    /// A JSON line for each request and connection: to a file, to standard output (`-`), or `off`.
+    #[arg(long, default_value = "off", value_name = "PATH|-|off")]
+    pub(crate) access_log: String,
+    /// Network interfaces where the kernel balances TCP and UDP; all external ones unless given; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) nic: Vec<String>,
+    /// The name of this node, as EndpointSlices give it.
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Where addresses given to Gateways are remembered; /var/lib/pierhead for root, else below $XDG_STATE_HOME.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// How long connections may take to end when Pierhead is stopped.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    pub(crate) drain_seconds: u64,
+}
+
+const STANDALONE_EXAMPLES: &str = "\
+Examples:
+  pierhead standalone --config ./manifests
+  pierhead standalone --config ./manifests --address-pool 192.0.2.0/28 --ebpf full
+      Each Gateway gets an address of its own; nothing is configured by hand.
+  pierhead standalone --config ./manifests --ebpf off --ingress-http-port 8080 --ingress-https-port 8443
+      Without root: ports above 1023, sockets only.
+
+Stop it with Ctrl-C or SIGTERM: what is in flight is finished first.";
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 all is well, 1 there are problems, 2 the folder cannot be used.")]
+pub(crate) struct Check {
+    /// The folder of manifests.
+    #[arg(value_name = "DIR")]
+    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) meaning: Meaning,
+    /// How to print.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The admin address of the running one.
+    #[arg(long, default_value = ADMIN, value_name = "ADDRESS:PORT")]
+    pub(crate) admin: SocketAddr,
+    /// How to print.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+fn object_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write it as namespace/name".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_parses() {
+        for example in [EXAMPLES, STANDALONE_EXAMPLES] {
+            let lines = example
+                .lines()
+                .filter(|line| line.trim_start().starts_with("pierhead "));
+            for line in lines {
+                Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_named_with_its_namespace() {
+        assert_eq!(object_name("a/b"), Ok(("a".into(), "b".into())));
+        assert!(object_name("b").is_err());
+        assert!(object_name("a/b/c").is_err());
+    }
+}
