@@ -10,7 +10,7 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::Notify;
 
-use crate::runtime::Runtime;
+use crate::{http, runtime::Runtime};
 
 /// The compiled snapshot, held without touching a counter that another core touches.
 #[derive(Clone)]
@@ -36,6 +36,7 @@ pub(crate) struct Worker {
     /// Its number, from 0: the index of its metric cells.
     pub(crate) number: usize,
     pub(crate) drain: Drain,
+    pub(crate) http: Rc<http::Local>,
     source: RefCell<Cache<Arc<ArcSwap<Runtime>>, Arc<Runtime>>>,
     current: RefCell<Current>,
 }
@@ -47,6 +48,7 @@ impl Worker {
         Self {
             number,
             drain: Drain::default(),
+            http: Rc::default(),
             source: RefCell::new(source),
             current: RefCell::new(current),
         }

@@ -1,40 +1,75 @@
 //! HTTP/1 and HTTP/2 on accepted connections: the pipeline from a request to its answer.
+//!
+//! Two codecs (`server1`, `server2`) meet in one pipeline that does not know which of them carries a request. Knows
+//! nothing of accepting and of TLS handshakes.
 
-use std::sync::Arc;
+mod body;
+mod buffer;
+mod client;
+mod context;
+mod facts;
+pub(crate) mod http2;
+mod io;
+mod local;
+mod lookup;
+mod mirroring;
+mod pipeline;
+mod policy;
+mod pump;
+mod reply;
+mod rules;
+mod server1;
+mod server2;
+mod tape;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod tunnel;
+mod upgrade;
 
-use pierhead_model::HttpRoute;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::rc::Rc;
 
-use crate::{conn::Conn, upstream::Backends};
+pub(crate) use body::{BodyReader, BodyWriter, Fault, Front, Sink, Source};
+pub(crate) use buffer::Buffers;
+pub(crate) use http2::{StreamReader, StreamWriter};
+pub(crate) use io::{Stream, Wire};
+pub(crate) use local::Local;
+pub(crate) use rules::RouteHandle;
+pub(crate) use timer::Timer;
 
-/// What the pipeline keeps per route: backends by weight, filters, metric cells. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct RouteHandle(Arc<RouteHandleInner>);
+use self::{context::Context, server1::Next};
+use crate::conn::Conn;
 
-#[derive(Debug)]
-struct RouteHandleInner {}
-
-impl PartialEq for RouteHandle {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+/// Serves one connection to its end: HTTP/2 when ALPN chose it, or a cleartext client starts with its preface; else
+/// HTTP/1.
+pub(crate) async fn serve<S: Stream>(io: S, conn: Conn) {
+    let buffers = Rc::clone(&conn.worker.http.buffers);
+    let cleartext = conn.tls.is_none();
+    let http2 = conn.tls.as_ref().is_some_and(|tls| tls.h2);
+    let cx = Rc::new(Context::new(conn));
+    let _counted = Counted::new(&cx);
+    if http2 {
+        Box::pin(server2::serve(io, cx)).await;
+        return;
+    }
+    let wire = Wire::new(io, buffers);
+    if let Next::Http2(wire) = server1::serve(wire, &cx, cleartext).await {
+        Box::pin(server2::serve(wire.into_rewound(), cx)).await;
     }
 }
 
-impl RouteHandle {
-    pub(crate) fn compile(_route: &Arc<HttpRoute>, _backends: &Backends) -> Self {
-        Self(Arc::new(RouteHandleInner {}))
-    }
+/// Counts a connection in and, however it ends, out.
+struct Counted(Rc<Context>);
 
-    /// Whether compiling again with `backends` would give the same.
-    pub(crate) fn is_current(&self, _backends: &Backends) -> bool {
-        true
+impl Counted {
+    fn new(cx: &Rc<Context>) -> Self {
+        cx.cells(|cells| cells.opened.add(1));
+        Self(Rc::clone(cx))
     }
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve<S>(_io: S, _conn: Conn)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    std::future::ready(()).await;
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.cells(|cells| cells.closed.add(1));
+    }
 }

@@ -8,5 +8,5 @@ mod exchange;
 mod registry;
 
 pub(crate) use cells::{BackendCells, Counter, Histogram, ListenerCells, PerWorker, WorkerCells};
-pub(crate) use exchange::{Exchange, Reason};
+pub(crate) use exchange::{Exchange, Reason, RequestFacts};
 pub(crate) use registry::Registry;

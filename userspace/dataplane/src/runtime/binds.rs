@@ -119,7 +119,11 @@ mod tests {
             ("2001:db8::2", 80, "tcp 2001:db8::/32:80"),
             ("::1", 80, "tcp *:80"),
         ] {
-            assert_eq!(found(&table, address, port).as_deref(), Some(expected), "{address} {port}");
+            assert_eq!(
+                found(&table, address, port).as_deref(),
+                Some(expected),
+                "{address} {port}"
+            );
         }
     }
 

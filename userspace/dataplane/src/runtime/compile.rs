@@ -5,7 +5,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use pierhead_model::{
-    HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, RouteId, SniRoute, Snapshot,
+    HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, RouteId, Snapshot, SniRoute,
 };
 use pierhead_route::RouteTable;
 
@@ -106,9 +106,16 @@ impl Compiler {
             // An equal route stays the same `Arc`, so that its hosts are recognised as unchanged.
             let entry = old.unwrap_or_else(|| (Arc::clone(route), RouteHandle::compile(route, backends)));
             for (number, attachment) in route.attachments.iter().enumerate() {
-                let seen = route.attachments.iter().take(number).any(|a| a.listener == attachment.listener);
+                let seen = route
+                    .attachments
+                    .iter()
+                    .take(number)
+                    .any(|a| a.listener == attachment.listener);
                 if !seen {
-                    by_listener.entry(attachment.listener.clone()).or_default().push(entry.clone());
+                    by_listener
+                        .entry(attachment.listener.clone())
+                        .or_default()
+                        .push(entry.clone());
                 }
             }
             kept.insert(id.clone(), entry);
@@ -126,7 +133,11 @@ impl Compiler {
         let old = self.listeners.get(&listener.id);
         let same_routes = |kept: &Kept| {
             kept.routes.len() == routes.len()
-                && kept.routes.iter().zip(routes).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
+                && kept
+                    .routes
+                    .iter()
+                    .zip(routes)
+                    .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
         };
         let protocol = self.protocol(listener, routes, backends, old, same_routes);
         if let Some(old) = old.filter(|old| old.runtime.model == *listener && same_routes(old))
@@ -153,9 +164,8 @@ impl Compiler {
     ) -> Protocol {
         let old_site = old.and_then(|kept| kept.runtime.http());
         let site = |options: &HttpOptions| {
-            let reusable = old_site.filter(|site| {
-                site.options.host_selection == options.host_selection && old.is_some_and(&same_routes)
-            });
+            let reusable = old_site
+                .filter(|site| site.options.host_selection == options.host_selection && old.is_some_and(&same_routes));
             let table = reusable.map_or_else(
                 || {
                     Arc::new(RouteTable::compile(
@@ -183,7 +193,9 @@ impl Compiler {
                 tls: self.tls.server(tls, HTTP_ALPN, old_tls),
                 http: site(http),
             },
-            ListenerKind::TlsPassthrough { routes } => Protocol::TlsPassthrough(targets(routes, backends, old_protocol)),
+            ListenerKind::TlsPassthrough { routes } => {
+                Protocol::TlsPassthrough(targets(routes, backends, old_protocol))
+            }
             ListenerKind::TlsTerminate { tls, routes } => Protocol::TlsTerminate {
                 tls: self.tls.server(tls, &[], old_tls),
                 targets: targets(routes, backends, old_protocol),
@@ -220,7 +232,12 @@ fn targets(routes: &[SniRoute], backends: &Backends, old: Option<&Protocol>) -> 
     SniTargets::new(
         routes
             .iter()
-            .map(|sni| (sni.host.clone(), L4Target::compile(&sni.route, backends, before(&sni.route))))
+            .map(|sni| {
+                (
+                    sni.host.clone(),
+                    L4Target::compile(&sni.route, backends, before(&sni.route)),
+                )
+            })
             .collect(),
     )
 }
@@ -229,7 +246,9 @@ fn targets(routes: &[SniRoute], backends: &Backends, old: Option<&Protocol>) -> 
 fn same_protocol(a: &Protocol, b: &Protocol) -> bool {
     let same_targets = |a: &SniTargets, b: &SniTargets| {
         a.iter().count() == b.iter().count()
-            && a.iter().zip(b.iter()).all(|((_, a), (_, b))| Arc::ptr_eq(&a.backends, &b.backends))
+            && a.iter()
+                .zip(b.iter())
+                .all(|((_, a), (_, b))| Arc::ptr_eq(&a.backends, &b.backends))
     };
     let same_target = |a: &Option<L4Target>, b: &Option<L4Target>| match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(&a.backends, &b.backends),

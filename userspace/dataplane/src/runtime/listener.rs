@@ -133,7 +133,10 @@ impl SniTargets {
     }
 
     pub(crate) fn find(&self, sni: &str) -> Option<&L4Target> {
-        self.0.iter().find(|(host, _)| host.matches(sni)).map(|(_, target)| target)
+        self.0
+            .iter()
+            .find(|(host, _)| host.matches(sni))
+            .map(|(_, target)| target)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(HostPattern, L4Target)> {

@@ -65,7 +65,10 @@ fn partial(bytes: &[u8]) -> Hello {
 }
 
 /// `None`: more is needed. `Some(None)`: not a ClientHello, or too long.
-#[expect(clippy::option_option, reason = "two questions with different answers: is it whole, is it one")]
+#[expect(
+    clippy::option_option,
+    reason = "two questions with different answers: is it whole, is it one"
+)]
 fn whole_message(message: &[u8]) -> Option<Option<&[u8]>> {
     match message {
         [] => None,
@@ -112,7 +115,9 @@ fn server_name(data: &[u8]) -> Option<Option<Box<str>>> {
     while let [kind, after @ ..] = list {
         let (name, next) = take_u16(after)?;
         if *kind == NAME_TYPE_HOST {
-            let name = std::str::from_utf8(name).ok().filter(|name| name.is_ascii() && !name.is_empty())?;
+            let name = std::str::from_utf8(name)
+                .ok()
+                .filter(|name| name.is_ascii() && !name.is_empty())?;
             let name = name.strip_suffix('.').unwrap_or(name);
             return Some(Some(name.to_ascii_lowercase().into_boxed_str()));
         }
@@ -139,11 +144,12 @@ mod tests {
 
     /// What rustls sends when it greets `name`.
     fn greeting(name: &str) -> Vec<u8> {
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
+        let config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
         let name = name.to_owned().try_into().unwrap();
         let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let mut bytes = Vec::new();

@@ -83,7 +83,12 @@ impl TlsStore {
             .collect();
         let key = PrivateKeyDer::try_from(certificate.key.secret_der().to_vec())
             .map_err(str::to_owned)
-            .and_then(|key| self.provider.key_provider.load_private_key(key).map_err(|e| e.to_string()));
+            .and_then(|key| {
+                self.provider
+                    .key_provider
+                    .load_private_key(key)
+                    .map_err(|e| e.to_string())
+            });
         match key {
             Ok(key) => Some(Arc::new(CertifiedKey::new(chain, key))),
             Err(why) => {
@@ -109,7 +114,9 @@ impl TlsStore {
             })
             .collect();
         let auth = termination.client_auth.as_ref();
-        let roots = auth.and_then(|auth| self.trust.get(&auth.trust)).map(|(_, roots)| Arc::clone(roots));
+        let roots = auth
+            .and_then(|auth| self.trust.get(&auth.trust))
+            .map(|(_, roots)| Arc::clone(roots));
         let same_clients = |old: &Source| {
             old.termination.client_auth == termination.client_auth
                 && match (&old.roots, &roots) {
@@ -184,7 +191,9 @@ impl TlsStore {
             .with_safe_default_protocol_versions()
             .inspect_err(|why| tracing::error!(%why, "TLS cannot be set up"))
             .ok()?;
-        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(resolver));
+        let mut config = builder
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if let Some(tickets) = tickets {

@@ -1,7 +1,21 @@
-//! Where requests and connections go: backends, the choice among them and among their endpoints.
+//! Where requests go: compiled backends, the choice of an endpoint, pooled connections, TLS towards backends.
+//!
+//! Knows nothing of routes and policies: whoever asks has chosen a backend already.
 
 mod backends;
+mod connect;
+mod exchange;
+mod http1;
+mod http2;
+mod pool;
+mod tls;
 mod weighted;
 
-pub(crate) use backends::{Backend, Backends, Resolved};
+pub(crate) use backends::{Backend, Backends, Resolved, Unusable};
+pub(crate) use connect::{ConnectError, Connected, connect};
+pub(crate) use exchange::Upstream;
+pub(crate) use http1::{Came, Http1Exchange};
+pub(crate) use http2::{Http2Exchange, OpenError};
+pub(crate) use pool::{Lease, Pool};
+pub(crate) use tls::TlsIdentity;
 pub(crate) use weighted::Weighted;

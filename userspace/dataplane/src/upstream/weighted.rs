@@ -62,11 +62,13 @@ impl Weighted {
 
     /// Whether compiling again with `backends` would give the same.
     pub(crate) fn is_current(&self, backends: &Backends) -> bool {
-        self.entries.iter().all(|entry| match (&entry.backend, backends.find(&entry.id)) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        })
+        self.entries
+            .iter()
+            .all(|entry| match (&entry.backend, backends.find(&entry.id)) {
+                (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            })
     }
 
     /// The next backend by share; `None` when nothing has a share.
@@ -89,8 +91,12 @@ impl Weighted {
 }
 
 fn stride(total: u64) -> u64 {
-    let golden = u64::try_from(u128::from(total) * 618_034 / 1_000_000).unwrap_or(1).max(1);
-    (golden..=total).find(|candidate| gcd(*candidate, total) == 1).unwrap_or(1)
+    let golden = u64::try_from(u128::from(total) * 618_034 / 1_000_000)
+        .unwrap_or(1)
+        .max(1);
+    (golden..=total)
+        .find(|candidate| gcd(*candidate, total) == 1)
+        .unwrap_or(1)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

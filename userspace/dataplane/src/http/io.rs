@@ -1,0 +1,255 @@
+//! The byte streams that carry HTTP, and HTTP/1 messages on them: reading without holding a buffer while nothing comes,
+//! and writing a head together with what follows it.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{client, server};
+
+use super::buffer::{Buffer, Buffers};
+
+/// A byte stream whose readiness can be awaited without a buffer.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Ready when a read is worth trying.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Stream for TcpStream {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error shows itself at the read.
+        self.poll_read_ready(cx).map(drop)
+    }
+}
+
+impl<S: Stream> Stream for server::TlsStream<S> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (io, tls) = self.get_mut();
+        // Plaintext may be waiting although the socket has nothing.
+        match tls.process_new_packets() {
+            Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => io.poll_readable(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+impl<S: Stream> Stream for client::TlsStream<S> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (io, tls) = self.get_mut();
+        match tls.process_new_packets() {
+            Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => io.poll_readable(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+/// A stream with what was read ahead and what waits to be sent.
+pub(crate) struct Wire<S> {
+    io: S,
+    buffers: Rc<Buffers>,
+    input: Option<Buffer>,
+    output: Vec<u8>,
+    sent: usize,
+    /// Bytes read and written since the connection began.
+    pub(crate) received: u64,
+    pub(crate) written: u64,
+}
+
+impl<S: Stream> Wire<S> {
+    pub(crate) fn new(io: S, buffers: Rc<Buffers>) -> Self {
+        Self {
+            io,
+            buffers,
+            input: None,
+            output: Vec::new(),
+            sent: 0,
+            received: 0,
+            written: 0,
+        }
+    }
+
+    /// What was read and not consumed.
+    pub(crate) fn input(&self) -> &[u8] {
+        self.input.as_ref().map_or(&[], Buffer::data)
+    }
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.input {
+            buffer.consume(count);
+            if buffer.data().is_empty() {
+                self.input = None;
+            }
+        }
+    }
+
+    /// Reads more; zero is the end of the stream. Fails when the buffer is full, which limits keep from happening.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let buffer = match &mut self.input {
+            Some(buffer) => buffer,
+            None => {
+                ready!(self.io.poll_readable(cx));
+                self.input.insert(self.buffers.take())
+            }
+        };
+        let mut space = ReadBuf::new(buffer.space());
+        if space.remaining() == 0 {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut space);
+        let count = space.filled().len();
+        buffer.filled(count);
+        self.received += count as u64;
+        if buffer.data().is_empty() {
+            self.input = None;
+        }
+        read.map_ok(|()| count)
+    }
+
+    /// Where heads and small bodies are written to; sent by the next flush.
+    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+        if self.output.capacity() == 0 {
+            self.output = self.buffers.output();
+        }
+        &mut self.output
+    }
+
+    /// Bytes of output that are not sent.
+    pub(crate) fn pending(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.pending() > 0 {
+            let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.output[self.sent..]))?;
+            self.wrote(count)?;
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Sends the output and then `data`, in one call where the stream can; says how much of `data` went.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let pending = self.pending();
+            let count = if pending == 0 {
+                ready!(Pin::new(&mut self.io).poll_write(cx, data))?
+            } else if self.io.is_write_vectored() {
+                let both = [IoSlice::new(&self.output[self.sent..]), IoSlice::new(data)];
+                ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &both))?
+            } else {
+                ready!(Pin::new(&mut self.io).poll_write(cx, &self.output[self.sent..]))?
+            };
+            self.wrote(count)?;
+            if count > pending {
+                return Poll::Ready(Ok(count - pending));
+            }
+        }
+    }
+
+    /// Accounts `count` bytes, first to the output.
+    fn wrote(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.written += count as u64;
+        self.sent += count.min(self.pending());
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// Gives memory back that a waiting connection does not need.
+    pub(crate) fn rest(&mut self) {
+        if self.pending() == 0 && self.output.capacity() > 0 {
+            self.buffers.give_output(std::mem::take(&mut self.output));
+            self.sent = 0;
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    /// The stream again, with the bytes that were read ahead.
+    pub(crate) fn into_rewound(self) -> Rewound<S> {
+        Rewound {
+            io: self.io,
+            ahead: self.input,
+        }
+    }
+
+    /// Whether an idle connection is still usable: open, and silent. Costs no system call in the steady state.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        if !self.input().is_empty() || self.pending() > 0 {
+            return false;
+        }
+        let mut byte = [0];
+        let mut space = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        Pin::new(&mut self.io).poll_read(&mut cx, &mut space).is_pending()
+    }
+}
+
+/// A stream that gives what was read ahead first.
+pub(crate) struct Rewound<S> {
+    io: S,
+    ahead: Option<Buffer>,
+}
+
+impl<S: Stream> Stream for Rewound<S> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.is_some() {
+            return Poll::Ready(());
+        }
+        self.io.poll_readable(cx)
+    }
+}
+
+impl<S: Stream> AsyncRead for Rewound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(ahead) = &mut self.ahead {
+            let count = ahead.data().len().min(space.remaining());
+            space.put_slice(&ahead.data()[..count]);
+            ahead.consume(count);
+            if ahead.data().is_empty() {
+                self.ahead = None;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, space)
+    }
+}
+
+impl<S: Stream> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

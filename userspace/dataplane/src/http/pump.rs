@@ -1,0 +1,280 @@
+//! Moving bodies in both directions at once, until the answer is complete.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use pierhead_http1::{ResponseHead, Status, strip_hop_by_hop};
+use tokio::time::Instant;
+
+use super::{
+    body::{Fault, Front, Sink, Source},
+    client::Client,
+    tape::{Tape, Upload},
+    timer::{Timer, earlier},
+};
+use crate::upstream::{Came, Upstream};
+
+/// Who broke an exchange.
+#[derive(Debug)]
+pub(crate) enum Broke {
+    Client(Fault),
+    /// The client went away while it waited.
+    ClientGone,
+    /// The client sent or took nothing for too long.
+    ClientIdle,
+    Upstream(Fault),
+    UpstreamIdle,
+    /// The deadline of the exchange or of the attempt.
+    Deadline,
+}
+
+/// Silence, measured without asking the clock for every byte.
+struct Idle {
+    limit: Duration,
+    moved: bool,
+    since: Instant,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            moved: true,
+            since: Instant::now(),
+        }
+    }
+
+    /// To be asked when there is nothing to do but wait.
+    fn deadline(&mut self) -> Instant {
+        if std::mem::take(&mut self.moved) {
+            self.since = Instant::now();
+        }
+        self.since + self.limit
+    }
+}
+
+/// Sends the request and waits for the final head of the answer; interim ones are passed on.
+pub(crate) async fn ask<C: Client>(
+    client: &mut C,
+    tape: &mut Tape,
+    upstream: &mut Upstream,
+    head: &mut ResponseHead,
+    timer: &mut Timer,
+    deadline: Option<Instant>,
+    idle: Duration,
+) -> Result<pierhead_http1::BodyLength, Broke> {
+    let mut sending = Sending::new(upstream);
+    // Set up only when something is awaited: small requests never ask for the time.
+    let mut silence: Option<Idle> = None;
+    poll_fn(|cx| {
+        loop {
+            let moved = match sending.poll(cx, client, tape, upstream) {
+                Ok(moved) => moved,
+                Err(broke) => return Poll::Ready(Err(broke)),
+            };
+            match upstream.poll_head(cx, head) {
+                Poll::Ready(Ok(Came::Final(length))) => return Poll::Ready(Ok(length)),
+                Poll::Ready(Ok(Came::Interim)) => {
+                    // 100 answers an expectation that was ours to keep.
+                    if head.status != Status::CONTINUE {
+                        strip_hop_by_hop(&mut head.headers);
+                        client.interim(head.status, &head.headers);
+                    }
+                    continue;
+                }
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Upstream(fault))),
+                Poll::Pending => {}
+            }
+            if let Poll::Ready(Err(fault)) = client.poll_flush(cx) {
+                return Poll::Ready(Err(Broke::Client(fault)));
+            }
+            let mut until = deadline;
+            if sending.is_over() {
+                if client.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Err(Broke::ClientGone));
+                }
+            } else {
+                let silence = silence.get_or_insert_with(|| Idle::new(idle));
+                silence.moved |= moved;
+                until = earlier(until, Some(silence.deadline()));
+            }
+            timer.set(until);
+            if timer.poll(cx).is_ready() {
+                let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                return Poll::Ready(Err(if expired { Broke::Deadline } else { Broke::ClientIdle }));
+            }
+            return Poll::Pending;
+        }
+    })
+    .await
+}
+
+/// The request's body on its way.
+struct Sending {
+    sent: bool,
+    /// The backend takes no more; its answer may still come.
+    refused: bool,
+}
+
+impl Sending {
+    fn new(upstream: &Upstream) -> Self {
+        Self {
+            sent: upstream.is_sent(),
+            refused: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.sent || self.refused
+    }
+
+    /// Moves what can be moved; says whether anything was.
+    fn poll<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        tape: &mut Tape,
+        upstream: &mut Upstream,
+    ) -> Result<bool, Broke> {
+        let mut moved = false;
+        while !self.is_over() {
+            let mut upload = Upload { client, tape };
+            match upload.poll_front(cx) {
+                Poll::Ready(Ok(Front::Data)) => match upstream.poll_take(cx, &mut upload) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(Fault::WrongLength)) => return Err(Broke::Client(Fault::WrongLength)),
+                    Poll::Ready(Err(_)) => self.refused = true,
+                    Poll::Pending => break,
+                },
+                Poll::Ready(Ok(Front::End)) => match upstream.finish(upload.trailers()) {
+                    Ok(()) => self.sent = true,
+                    Err(Fault::WrongLength) => return Err(Broke::Client(Fault::WrongLength)),
+                    Err(_) => self.refused = true,
+                },
+                Poll::Ready(Err(fault)) => return Err(Broke::Client(fault)),
+                Poll::Pending => break,
+            }
+        }
+        if !self.refused && matches!(upstream.poll_flush(cx), Poll::Ready(Err(_))) {
+            self.refused = true;
+        }
+        Ok(moved)
+    }
+}
+
+/// Passes the body of the answer on, and what is left of the request's. Returns the number of bytes of the answer.
+pub(crate) async fn relay<C: Client>(
+    client: &mut C,
+    tape: &mut Tape,
+    upstream: &mut Upstream,
+    timer: &mut Timer,
+    deadline: Option<Instant>,
+    idle: Duration,
+    bytes: &mut u64,
+) -> Result<(), Broke> {
+    let mut sending = Sending::new(upstream);
+    let mut silence: Option<Idle> = None;
+    let mut received = false;
+    poll_fn(|cx| {
+        let mut moved = if sending.is_over() {
+            false
+        } else {
+            match sending.poll(cx, client, tape, upstream) {
+                Ok(moved) => moved,
+                Err(broke) => return Poll::Ready(Err(broke)),
+            }
+        };
+        let mut blocked = false;
+        while !received {
+            match upstream.poll_front(cx) {
+                Poll::Ready(Ok(Front::Data)) => {
+                    let before = upstream.data().len();
+                    match client.poll_take(cx, upstream) {
+                        Poll::Ready(Ok(())) => {
+                            moved = true;
+                            *bytes += (before - upstream.data().len()) as u64;
+                        }
+                        Poll::Ready(Err(Fault::WrongLength)) => {
+                            return Poll::Ready(Err(Broke::Upstream(Fault::WrongLength)));
+                        }
+                        Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Client(fault))),
+                        Poll::Pending => {
+                            blocked = true;
+                            break;
+                        }
+                    }
+                }
+                Poll::Ready(Ok(Front::End)) => match client.finish(upstream.trailers()) {
+                    Ok(()) => received = true,
+                    Err(fault) => return Poll::Ready(Err(Broke::Upstream(fault))),
+                },
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Upstream(fault))),
+                Poll::Pending => break,
+            }
+        }
+        match client.poll_flush(cx) {
+            Poll::Ready(Ok(())) if received => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Client(fault))),
+            Poll::Pending => blocked = true,
+        }
+        if !blocked && sending.is_over() && client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Broke::ClientGone));
+        }
+        let silence = silence.get_or_insert_with(|| Idle::new(idle));
+        silence.moved |= moved;
+        timer.set(earlier(deadline, Some(silence.deadline())));
+        if timer.poll(cx).is_ready() {
+            let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            return Poll::Ready(Err(match (expired, blocked) {
+                (true, _) => Broke::Deadline,
+                (false, true) => Broke::ClientIdle,
+                (false, false) => Broke::UpstreamIdle,
+            }));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Sends a body that is there, and the end.
+pub(crate) async fn send<C: Client>(
+    client: &mut C,
+    body: &mut impl Source,
+    timer: &mut Timer,
+    idle: Duration,
+) -> Result<(), Broke> {
+    let mut silence: Option<Idle> = None;
+    let mut finished = false;
+    poll_fn(|cx| {
+        let mut moved = false;
+        while !finished {
+            match body.poll_front(cx) {
+                Poll::Ready(Ok(Front::Data)) => match client.poll_take(cx, body) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Client(fault))),
+                    Poll::Pending => break,
+                },
+                Poll::Ready(Ok(Front::End)) => match client.finish(None) {
+                    Ok(()) => finished = true,
+                    Err(fault) => return Poll::Ready(Err(Broke::Client(fault))),
+                },
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Client(fault))),
+                Poll::Pending => break,
+            }
+        }
+        match client.poll_flush(cx) {
+            Poll::Ready(Ok(())) if finished => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Client(fault))),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        let silence = silence.get_or_insert_with(|| Idle::new(idle));
+        silence.moved |= moved;
+        timer.set(Some(silence.deadline()));
+        timer.poll(cx).map(|()| Err(Broke::ClientIdle))
+    })
+    .await
+}

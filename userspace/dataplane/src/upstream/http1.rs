@@ -1,0 +1,167 @@
+//! One exchange with a backend over HTTP/1.
+
+use std::task::{Context, Poll, ready};
+
+use pierhead_http1::{
+    BodyLength, Headers, Limits, Method, RequestHead, ResponseHead, ResponseParser, encode, encode::Connection,
+    encode::Framing,
+};
+
+use super::{Connected, Lease};
+use crate::http::{BodyReader, BodyWriter, Fault, Front, Sink, Source, Wire};
+
+/// What a backend may send as a head.
+pub(crate) const LIMITS: Limits = Limits {
+    start_line: 8 << 10,
+    fields_bytes: 48 << 10,
+    fields: 256,
+};
+
+/// A request on its way over one connection. The connection goes back to the pool only by [`Http1Exchange::end`], and only
+/// when nothing about it is in doubt.
+pub(crate) struct Http1Exchange {
+    wire: Wire<Connected>,
+    parser: ResponseParser,
+    method: Method,
+    writer: BodyWriter,
+    /// `None` before the head has come.
+    reader: Option<BodyReader>,
+    /// The request was queued to its end.
+    sent: bool,
+    keep: bool,
+    reused: bool,
+    received_before: u64,
+    written_before: u64,
+}
+
+/// What comes first in a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// 1xx but not 101: more follows.
+    Interim,
+    /// The final head, with how its body ends.
+    Final(BodyLength),
+}
+
+impl Http1Exchange {
+    /// Queues the head of a request.
+    pub(crate) fn begin(
+        mut wire: Wire<Connected>,
+        reused: bool,
+        head: &RequestHead,
+        body: BodyLength,
+        upgrade: bool,
+    ) -> Self {
+        let (received_before, written_before) = (wire.received, wire.written);
+        let connection = if upgrade {
+            Connection::Upgrade
+        } else {
+            Connection::Default
+        };
+        let framing = encode::request(head, body, connection, wire.output());
+        Self {
+            wire,
+            parser: ResponseParser::new(),
+            method: head.method,
+            writer: BodyWriter::new(framing),
+            reader: None,
+            sent: matches!(framing, Framing::Nothing | Framing::Length(0)),
+            keep: false,
+            reused,
+            received_before,
+            written_before,
+        }
+    }
+
+    /// Whether the connection had carried a request before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Whether no byte of this request has left.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.wire.written == self.written_before
+    }
+
+    /// Whether no byte of a response has come.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.wire.received == self.received_before
+    }
+
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent
+    }
+
+    /// Reads a head.
+    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Poll<Result<Came, Fault>> {
+        loop {
+            if !self.wire.input().is_empty()
+                && let Some(start) = self.parser.parse(self.wire.input(), head, self.method, &LIMITS)?
+            {
+                self.wire.consume(start.consumed);
+                if head.status.is_interim() {
+                    return Poll::Ready(Ok(Came::Interim));
+                }
+                self.keep = start.keep_alive;
+                self.reader = Some(BodyReader::new(start.body, &LIMITS));
+                return Poll::Ready(Ok(Came::Final(start.body)));
+            }
+            if ready!(self.wire.poll_fill(cx))? == 0 {
+                return Poll::Ready(Err(Fault::Cut));
+            }
+        }
+    }
+
+    /// Ends the exchange. The connection is kept when request and response are complete, nothing came after the
+    /// response, and the backend keeps it; else it is closed.
+    pub(crate) fn end(self, lease: &Lease) {
+        let complete = self.reader.is_some_and(|reader| reader.is_done());
+        if complete && self.keep && self.sent && self.wire.pending() == 0 && self.wire.input().is_empty() {
+            lease.checkin(self.wire);
+        }
+    }
+
+    /// The connection, once it has become a tunnel.
+    pub(crate) fn into_wire(self) -> Wire<Connected> {
+        self.wire
+    }
+}
+
+impl Source for Http1Exchange {
+    fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<Result<Front, Fault>> {
+        match &mut self.reader {
+            Some(reader) => reader.poll_front(cx, &mut self.wire),
+            None => Poll::Pending,
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        self.reader.as_ref().map_or(&[], |reader| reader.data(&self.wire))
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Some(reader) = &mut self.reader {
+            reader.consume(count);
+        }
+    }
+
+    fn trailers(&self) -> Option<&Headers> {
+        self.reader.as_ref()?.trailers()
+    }
+}
+
+impl Sink for Http1Exchange {
+    fn poll_take(&mut self, cx: &mut Context<'_>, from: &mut impl Source) -> Poll<Result<(), Fault>> {
+        self.writer.poll_take(cx, &mut self.wire, from)
+    }
+
+    fn finish(&mut self, trailers: Option<&Headers>) -> Result<(), Fault> {
+        self.writer.finish(&mut self.wire, trailers)?;
+        self.sent = true;
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.wire.poll_flush(cx).map_err(Fault::from)
+    }
+}
