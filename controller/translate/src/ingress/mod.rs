@@ -73,18 +73,19 @@ pub(crate) fn translate(builder: &mut Builder<'_>) -> Pending {
     for ((age, ingress), annotations) in ingresses.iter().zip(&annotations) {
         let origin = world::origin("Ingress", &ingress.metadata);
         report(builder, &origin, annotations);
+        let hosts = rules::hosts(ingress);
         let guards: Vec<Filter> = annotations.guards.iter().map(|name| unsupported(name)).collect();
         let rules = Rules {
             ingress,
             origin: &origin,
+            hosts: &hosts,
             guards: &guards,
             host_guards: &host_guards,
             taken: &mut taken,
             builder: &mut *builder,
         };
         let rules = rules.translate();
-        tls.add(ingress, builder);
-        let hosts = rules::hosts(ingress);
+        tls.add(ingress, &hosts, builder);
         for host in &hosts {
             host_ages.entry(host.clone()).or_insert_with(|| age.clone());
         }

@@ -67,6 +67,8 @@ fn is_address(name: &Hostname) -> bool {
 pub(super) struct Rules<'a, 'w> {
     pub(super) ingress: &'a Ingress,
     pub(super) origin: &'a Origin,
+    /// What [`hosts`] says of it.
+    pub(super) hosts: &'a [HostPattern],
     /// Put on every rule: what makes paths fail closed.
     pub(super) guards: &'a [Filter],
     /// The same, by host.
@@ -151,11 +153,11 @@ impl Rules<'_, '_> {
     /// For what no rule of this Ingress' own hosts matches; of an Ingress without rules, for hosts that nobody names.
     fn default_backend(&mut self, backend: &IngressBackend, rules: &mut Vec<HttpRule>) {
         let mut own = Vec::new();
-        for host in hosts(self.ingress) {
+        for host in self.hosts {
             match self.taken.defaults.entry(host.clone()) {
                 Entry::Vacant(free) => {
                     free.insert(self.origin.clone());
-                    own.push(host);
+                    own.push(host.clone());
                 }
                 Entry::Occupied(held) => {
                     let message = format!(

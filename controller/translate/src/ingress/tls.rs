@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::networking::v1::{Ingress, IngressTLS};
 use pierhead_model::{Age, CertificateId, CertificateUse, HostPattern, Origin, TlsTermination, WildcardDepth};
 
-use super::rules;
 use crate::{Builder, world};
 
 /// The TLS side of all Ingresses.
@@ -40,27 +39,30 @@ impl Tls {
         tls
     }
 
-    /// Adds one Ingress. They come oldest first: "same host in several Ingresses' tls: oldest wins".
-    pub(super) fn add(&mut self, ingress: &Ingress, builder: &mut Builder<'_>) {
+    /// Adds one Ingress with the hosts of its rules. They come oldest first: "same host in several Ingresses' tls: oldest wins".
+    pub(super) fn add(&mut self, ingress: &Ingress, hosts: &[HostPattern], builder: &mut Builder<'_>) {
         let sections = ingress.spec.as_ref().and_then(|s| s.tls.as_deref()).unwrap_or_default();
         for (index, section) in sections.iter().enumerate() {
             let field = format!("spec.tls[{index}]");
-            self.add_section(ingress, section, &field, builder);
+            self.add_section(ingress, hosts, section, &field, builder);
         }
     }
 
-    fn add_section(&mut self, ingress: &Ingress, section: &IngressTLS, field: &str, builder: &mut Builder<'_>) {
+    fn add_section(
+        &mut self,
+        ingress: &Ingress,
+        own: &[HostPattern],
+        section: &IngressTLS,
+        field: &str,
+        builder: &mut Builder<'_>,
+    ) {
         let origin = world::origin("Ingress", &ingress.metadata);
         let age = world::age(&ingress.metadata);
         let mut hosts = server_names(section, &origin, field, builder);
         if section.hosts.as_ref().is_none_or(Vec::is_empty) {
             // "Defaults to the wildcard host setting for the loadbalancer controller": any server name, unless the operator
             // set a certificate for that; in any case the hosts of this Ingress, which are more specific.
-            hosts.extend(
-                rules::hosts(ingress)
-                    .into_iter()
-                    .filter(|host| *host != HostPattern::Any),
-            );
+            hosts.extend(own.iter().filter(|host| **host != HostPattern::Any).cloned());
             if self.default.is_none() {
                 hosts.push(HostPattern::Any);
             }
