@@ -3,8 +3,10 @@
 use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,22 +44,22 @@ impl Display for Mode {
 
 /// A running `pierhead standalone`; stopped when dropped. A test that panics shows its log.
 #[derive(Debug)]
-pub struct Gate<'net> {
-    node: &'net Netns,
+pub struct Gate {
+    node: Arc<Netns>,
     child: Child,
     output: TempDir,
 }
 
-impl<'net> Gate<'net> {
+impl Gate {
     /// Starts it on the node and waits until it is ready.
-    pub fn start(node: &'net Netns, config: &Path, mode: Mode) -> Result<Self> {
+    pub fn start(node: &Arc<Netns>, config: &Path, mode: Mode) -> Result<Self> {
         let gate = Self::launch(node, config, &["--ebpf", &mode.to_string()])?;
         gate.ready()?;
         Ok(gate)
     }
 
     /// Starts it with these further arguments, and waits for nothing.
-    pub fn launch(node: &'net Netns, config: &Path, args: &[&str]) -> Result<Self> {
+    pub fn launch(node: &Arc<Netns>, config: &Path, args: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary()?);
         command.arg("standalone").arg("--config").arg(config);
         command.args([
@@ -73,17 +75,23 @@ impl<'net> Gate<'net> {
     }
 
     /// Starts this command as the gate, on the node.
-    pub fn spawn(node: &'net Netns, mut command: Command) -> Result<Self> {
+    pub fn spawn(node: &Arc<Netns>, mut command: Command) -> Result<Self> {
         let output = TempDir::with_prefix("pierhead-output-")?;
         command
             .stdin(Stdio::null())
             .stdout(File::create(output.path().join("stdout"))?)
             .stderr(File::create(output.path().join("stderr"))?)
-            .env_remove("RUST_BACKTRACE");
+            .env_remove("RUST_BACKTRACE")
+            // A Ctrl-C at the terminal is for us: we then end it in order.
+            .process_group(0);
         let child = node
             .enter(|| command.spawn())?
             .with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Self { node, child, output })
+        Ok(Self {
+            node: Arc::clone(node),
+            child,
+            output,
+        })
     }
 
     /// Waits until it says that its configuration is live.
@@ -99,7 +107,7 @@ impl<'net> Gate<'net> {
 
     /// Asks the admin address.
     pub fn admin(&self, path: &str) -> Result<Response> {
-        Client::new(self.node).get(ADMIN, "localhost", path)
+        Client::new(&self.node).get(ADMIN, "localhost", path)
     }
 
     /// The sum of every sample of this metric that carries all these labels.
@@ -115,7 +123,7 @@ impl<'net> Gate<'net> {
         let admin = ADMIN.to_string();
         all.push(&admin);
         all.extend(args);
-        run(self.node, &all)
+        run(&self.node, &all)
     }
 
     /// Everything it has said.
@@ -196,7 +204,7 @@ impl<'net> Gate<'net> {
     }
 }
 
-impl Drop for Gate<'_> {
+impl Drop for Gate {
     fn drop(&mut self) {
         if std::thread::panicking() {
             #[allow(clippy::print_stderr, reason = "shown with the test that failed")]

@@ -11,3 +11,4 @@ pub mod net;
 pub mod netns;
 pub mod pki;
 pub mod poll;
+pub mod street;

@@ -9,7 +9,8 @@
 //!
 //! Addresses are the same in every test: each has namespaces of its own.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -36,6 +37,12 @@ pub const HOST_B: Pair = Pair {
     v6: Ipv6Addr::new(0xfd00, 0x12, 0, 0, 0, 0, 0, 2),
 };
 
+/// The addresses that tests give to their first Gateway: in the pools.
+pub const GATE: Pair = Pair {
+    v4: Ipv4Addr::new(10, 96, 0, 10),
+    v6: Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x10),
+};
+
 /// Addresses for Gateways; the client reaches them through the node.
 pub const POOL_V4: &str = "10.96.0.0/24";
 /// The same for IPv6.
@@ -60,6 +67,21 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// One family's address with a port.
+    pub fn at(&self, family: Family, port: u16) -> SocketAddr {
+        SocketAddr::new(self.of(family), port)
+    }
+
+    /// The IPv4 address with a port.
+    pub fn v4_at(&self, port: u16) -> SocketAddr {
+        self.at(Family::V4, port)
+    }
+}
+
+/// Both families, to run something over each.
+pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
 /// An IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -73,13 +95,13 @@ pub enum Family {
 #[derive(Debug)]
 pub struct Net {
     /// Where requests come from.
-    pub client: Netns,
+    pub client: Arc<Netns>,
     /// Where Pierhead runs.
-    pub node: Netns,
+    pub node: Arc<Netns>,
     /// The first host with backends.
-    pub a: Netns,
+    pub a: Arc<Netns>,
     /// The second host with backends.
-    pub b: Netns,
+    pub b: Arc<Netns>,
 }
 
 impl Net {
@@ -125,7 +147,12 @@ impl Net {
                 own.v4, own.v6, gateway.v4, gateway.v6
             ))?;
         }
-        Ok(Self { client, node, a, b })
+        Ok(Self {
+            client: client.into(),
+            node: node.into(),
+            a: a.into(),
+            b: b.into(),
+        })
     }
 }
 

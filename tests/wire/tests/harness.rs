@@ -9,11 +9,9 @@ use http::Request;
 use http_body_util::Full;
 use pierhead_wire::backend::{Host, read_head};
 use pierhead_wire::client::{Call, Client, Exchange};
-use pierhead_wire::net::{Family, HOST_A, HOST_B, Net};
+use pierhead_wire::net::{FAMILIES, HOST_A, HOST_B, Net};
 use pierhead_wire::pki::Authority;
 use tungstenite::Message;
-
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 #[test]
 fn http1_is_echoed_over_both_families() -> Result<()> {
@@ -139,9 +137,9 @@ fn tcp_speaks_first_and_answers_a_half_close() -> Result<()> {
     let to = SocketAddr::new(HOST_A.v6.into(), 9000);
     host.tcp("a", to)?;
     let mut stream = Client::new(&net.client).tcp(to)?;
-    let mut hello = [0; 13];
+    let mut hello = [0; 26];
     stream.read_exact(&mut hello)?;
-    assert_eq!(&hello, b"hello from a\n");
+    assert_eq!(&hello, b"hello from a to fd00:1::2\n");
     stream.write_all(b"ping")?;
     stream.shutdown(Shutdown::Write)?;
     let mut rest = String::new();

@@ -18,16 +18,16 @@ use crate::netns::{self, Netns};
 pub use raw::{read_head, serve as raw};
 
 /// A thread inside a host's namespace on which its servers run, until dropped.
-pub struct Host<'net> {
-    namespace: &'net Netns,
+pub struct Host {
+    namespace: Arc<Netns>,
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<'net> Host<'net> {
+impl Host {
     /// Starts the thread.
-    pub fn start(namespace: &'net Netns) -> Result<Self> {
+    pub fn start(namespace: &Arc<Netns>) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (said, heard) = std::sync::mpsc::channel();
         let thread = namespace.spawn(move || {
@@ -39,7 +39,7 @@ impl<'net> Host<'net> {
         })?;
         let handle = heard.recv().context("a host without a runtime")?;
         Ok(Self {
-            namespace,
+            namespace: Arc::clone(namespace),
             handle,
             stop: Some(stop),
             thread: Some(thread),
@@ -56,7 +56,7 @@ impl<'net> Host<'net> {
         self.listen(at, |listener| http::serve(listener, name.to_owned(), Some(tls)))
     }
 
-    /// Speaks first (`hello from <name>\n`), then echoes every byte. A half-close is answered by `bye\n`.
+    /// Speaks first (`hello from <name> to <peer address>\n`), then echoes every byte. A half-close is answered by `bye\n`.
     pub fn tcp(&self, name: &str, at: SocketAddr) -> Result<()> {
         self.listen(at, |listener| socket::serve_tcp(listener, name.to_owned()))
     }
@@ -79,7 +79,9 @@ impl<'net> Host<'net> {
     /// Echoes WebSocket messages, each after `<name>: `.
     pub fn websocket(&self, name: &str, at: SocketAddr) -> Result<()> {
         let name = name.to_owned();
-        raw(self.namespace, at, move |stream| socket::serve_websocket(stream, &name))
+        raw(&self.namespace, at, move |stream| {
+            socket::serve_websocket(stream, &name)
+        })
     }
 
     /// Runs `conversation` on a thread for each connection: for backends that misbehave.
@@ -88,7 +90,7 @@ impl<'net> Host<'net> {
         at: SocketAddr,
         conversation: impl Fn(std::net::TcpStream) -> Result<()> + Send + Sync + 'static,
     ) -> Result<()> {
-        raw(self.namespace, at, conversation)
+        raw(&self.namespace, at, conversation)
     }
 
     fn listen<F: Future<Output = ()> + Send + 'static>(
@@ -107,7 +109,7 @@ impl<'net> Host<'net> {
     }
 }
 
-impl Drop for Host<'_> {
+impl Drop for Host {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

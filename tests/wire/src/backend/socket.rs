@@ -16,7 +16,10 @@ pub(super) async fn serve_tcp(listener: TcpListener, name: String) {
 }
 
 async fn echo(mut stream: TcpStream, name: &str) -> Result<()> {
-    stream.write_all(format!("hello from {name}\n").as_bytes()).await?;
+    let peer = stream.peer_addr()?.ip();
+    stream
+        .write_all(format!("hello from {name} to {peer}\n").as_bytes())
+        .await?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = stream.read(&mut buffer).await?;

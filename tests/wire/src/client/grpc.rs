@@ -36,7 +36,7 @@ pub struct Reply {
     pub in_trailers: bool,
 }
 
-impl H2<'_> {
+impl H2 {
     /// Sends all messages, then reads all answers.
     pub fn grpc(&self, call: Call<'_>, messages: &[&[u8]]) -> Result<Reply> {
         self.grpc_talk(call, messages, false)

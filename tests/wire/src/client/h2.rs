@@ -20,14 +20,14 @@ use super::h1::Response;
 use crate::netns::Netns;
 
 /// A place to send HTTP/2 requests to.
-pub struct H2<'net> {
-    namespace: &'net Netns,
+pub struct H2 {
+    namespace: Arc<Netns>,
     to: SocketAddr,
     tls: Option<(String, Arc<ClientConfig>)>,
 }
 
-impl<'net> H2<'net> {
-    pub(super) fn new(namespace: &'net Netns, to: SocketAddr, tls: Option<(String, Arc<ClientConfig>)>) -> Self {
+impl H2 {
+    pub(super) fn new(namespace: Arc<Netns>, to: SocketAddr, tls: Option<(String, Arc<ClientConfig>)>) -> Self {
         Self { namespace, to, tls }
     }
 

@@ -28,15 +28,17 @@ pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 pub type WebSocket<S> = tungstenite::WebSocket<S>;
 
 /// Makes connections from one namespace.
-#[derive(Clone, Copy)]
-pub struct Client<'net> {
-    namespace: &'net Netns,
+#[derive(Clone)]
+pub struct Client {
+    namespace: Arc<Netns>,
 }
 
-impl<'net> Client<'net> {
+impl Client {
     /// Connects from here.
-    pub fn new(namespace: &'net Netns) -> Self {
-        Self { namespace }
+    pub fn new(namespace: &Arc<Netns>) -> Self {
+        Self {
+            namespace: Arc::clone(namespace),
+        }
     }
 
     /// A TCP connection.
@@ -78,13 +80,17 @@ impl<'net> Client<'net> {
     }
 
     /// HTTP/2 with prior knowledge.
-    pub fn h2(&self, to: SocketAddr) -> H2<'net> {
-        H2::new(self.namespace, to, None)
+    pub fn h2(&self, to: SocketAddr) -> H2 {
+        H2::new(Arc::clone(&self.namespace), to, None)
     }
 
     /// HTTP/2 by ALPN.
-    pub fn h2_tls(&self, to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> H2<'net> {
-        H2::new(self.namespace, to, Some((name.to_owned(), Arc::clone(config))))
+    pub fn h2_tls(&self, to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> H2 {
+        H2::new(
+            Arc::clone(&self.namespace),
+            to,
+            Some((name.to_owned(), Arc::clone(config))),
+        )
     }
 
     /// A WebSocket through HTTP/1.
