@@ -75,8 +75,11 @@ impl Gate {
     }
 
     /// Starts this command as the gate, on the node.
-    pub fn spawn(node: &Arc<Netns>, mut command: Command) -> Result<Self> {
-        let output = TempDir::with_prefix("pierhead-output-")?;
+    pub fn spawn(node: &Arc<Netns>, command: Command) -> Result<Self> {
+        Self::spawn_with(node, command, TempDir::with_prefix("pierhead-output-")?)
+    }
+
+    fn spawn_with(node: &Arc<Netns>, mut command: Command, output: TempDir) -> Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(File::create(output.path().join("stdout"))?)
@@ -134,6 +137,15 @@ impl Gate {
             let _ = write!(log, "── {stream} ──\n{text}");
         }
         log
+    }
+
+    /// Waits for a line of its access log that contains all of these.
+    pub fn records(&self, parts: &[&str]) -> Result<serde_json::Value> {
+        eventually(format!("an access log line with {parts:?}"), || {
+            let log = fs::read_to_string(self.output.path().join("access")).unwrap_or_default();
+            let line = log.lines().find(|line| parts.iter().all(|part| line.contains(part)));
+            Ok(serde_json::from_str(line.with_context(|| log.clone())?)?)
+        })
     }
 
     /// Waits for a line of its log that contains all of these.
