@@ -344,8 +344,8 @@ impl Headers {
         Some(from + at)
     }
 
+    /// The caller says anew that the name is present when it left one before `from`.
     fn remove_from(&mut self, name: Name<'_>, mut from: usize) -> usize {
-        let whole = from == 0;
         let mut removed = 0;
         while let Some(at) = self.find(name, from) {
             self.fields[at].flags |= DEAD;
@@ -353,9 +353,7 @@ impl Headers {
             removed += 1;
             from = at + 1;
         }
-        if let Some(known) = name.known()
-            && whole
-        {
+        if let Some(known) = name.known() {
             self.present &= !known.bit();
         }
         removed
