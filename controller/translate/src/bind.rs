@@ -1,9 +1,14 @@
 //! Who listens where, when several owners want one address and port.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use pierhead_model::{
-    Age, Bind, BindAddress, BindKey, HostPattern, Listener, ListenerId, ListenerKind, Origin, Problem, Severity,
+    Age, Bind, BindAddress, BindKey, BindPort, HostPattern, Listener, ListenerId, ListenerKind, Origin, Problem,
+    Severity, Transport,
 };
 
 /// One owner's wish to listen on an address and port.
@@ -53,6 +58,22 @@ pub enum RefusalReason {
 
 /// Refusals by listener and bind; absent means granted.
 pub type Refused = BTreeMap<(ListenerId, BindKey), Vec<Refusal>>;
+
+/// What one listener was refused, by bind.
+pub(crate) fn refusals<'a>(
+    refused: &'a Refused,
+    listener: &ListenerId,
+) -> impl Iterator<Item = (BindKey, &'a Refusal)> {
+    let first = BindKey {
+        transport: Transport::Tcp,
+        address: BindAddress::Any,
+        port: BindPort::Port(0),
+    };
+    refused
+        .range((listener.clone(), first)..)
+        .take_while(move |((id, _), _)| id == listener)
+        .flat_map(|((_, key), refusals)| refusals.iter().map(|refusal| (*key, refusal)))
+}
 
 /// What came of all claims.
 #[derive(Debug, Default)]
@@ -132,45 +153,41 @@ fn settle_one(claims: &[Claim], settled: &mut Settled) {
     let mut wishes: Vec<(&HostPattern, &Age, &Claim)> = admitted
         .iter()
         .flat_map(|claim| {
-            claim
-                .listener
-                .hosts
-                .iter()
-                .zip(&claim.host_ages)
-                .map(move |(host, age)| (host, age, *claim))
+            let hosts = claim.listener.hosts.iter().zip(&claim.host_ages);
+            hosts.map(move |(host, age)| (host, age, *claim))
         })
         .collect();
     wishes.sort_by(|a, b| (a.1, &a.2.listener.id).cmp(&(b.1, &b.2.listener.id)));
     let mut holders: BTreeMap<HostClaim<'_>, &Claim> = BTreeMap::new();
-    let mut lost: BTreeMap<(&ListenerId, &ListenerId), Vec<HostPattern>> = BTreeMap::new();
+    let mut lost: BTreeMap<&ListenerId, Lost<'_>> = BTreeMap::new();
     for (host, _, claim) in wishes {
         let holder = *holders.entry(HostClaim::of(host)).or_insert(claim);
         if holder.listener.id != claim.listener.id {
-            lost.entry((&claim.listener.id, &holder.listener.id))
-                .or_default()
-                .push(host.clone());
+            let lost = lost.entry(&claim.listener.id).or_default();
+            lost.hosts.insert(host);
+            lost.to.entry(&holder.listener.id).or_default().push(host.clone());
         }
     }
 
     let mut listeners = Vec::new();
     for claim in admitted {
-        let id = &claim.listener.id;
-        let refused: Vec<_> = lost.iter().filter(|((loser, _), _)| *loser == id).collect();
-        let kept: Vec<HostPattern> = claim
-            .listener
-            .hosts
-            .iter()
-            .filter(|host| !refused.iter().any(|(_, hosts)| hosts.contains(host)))
-            .cloned()
-            .collect();
-        for ((_, holder), hosts) in refused {
-            settled.refused.entry((id.clone(), key)).or_default().push(Refusal {
-                reason: RefusalReason::Hostname,
-                holder: (*holder).clone(),
-                hosts: hosts.clone(),
-                entire: kept.is_empty(),
-            });
-        }
+        let Some(lost) = lost.remove(&claim.listener.id) else {
+            listeners.push(Arc::clone(&claim.listener));
+            continue;
+        };
+        let hosts = claim.listener.hosts.iter();
+        let kept: Vec<HostPattern> = hosts.filter(|host| !lost.hosts.contains(host)).cloned().collect();
+        let refusals = lost.to.into_iter().map(|(holder, hosts)| Refusal {
+            reason: RefusalReason::Hostname,
+            holder: holder.clone(),
+            hosts,
+            entire: kept.is_empty(),
+        });
+        settled
+            .refused
+            .entry((claim.listener.id.clone(), key))
+            .or_default()
+            .extend(refusals);
         if !kept.is_empty() {
             listeners.push(with_hosts(&claim.listener, kept));
         }
@@ -179,6 +196,13 @@ fn settle_one(claims: &[Claim], settled: &mut Settled) {
     if !listeners.is_empty() {
         settled.binds.insert(key, Arc::new(Bind { key, listeners }));
     }
+}
+
+/// The hosts of one listener that others have.
+#[derive(Default)]
+struct Lost<'a> {
+    hosts: BTreeSet<&'a HostPattern>,
+    to: BTreeMap<&'a ListenerId, Vec<HostPattern>>,
 }
 
 /// A host pattern as the subject of a dispute: see [`same_hosts`].
@@ -275,7 +299,7 @@ fn shadowed(owner: &Origin, wanted: &[HostPattern], kept: &[HostPattern], key: B
 
 #[cfg(test)]
 mod tests {
-    use pierhead_model::{BindPort, HostSelection, HttpOptions, Limits, Transport, WildcardDepth};
+    use pierhead_model::{HostSelection, HttpOptions, Limits, WildcardDepth};
 
     use super::*;
 

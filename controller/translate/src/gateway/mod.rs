@@ -29,7 +29,10 @@ use self::{
     listener::{Gateways, ListenerState},
     policy::Policies,
 };
-use crate::{Builder, Claim, ObjectName, Refused, bind::RefusalReason};
+use crate::{
+    Builder, Claim, ObjectName, Refused,
+    bind::{self, RefusalReason},
+};
 
 /// What is left to say once shared binds are settled.
 pub(crate) struct Pending<'w> {
@@ -134,10 +137,7 @@ fn kind(listener: &ListenerState<'_>) -> Option<(Transport, ListenerKind)> {
 pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending<'_>, refused: &Refused) {
     let Pending { mut gateways, policies } = pending;
     for listener in &mut gateways.listeners {
-        let refusal = refused
-            .iter()
-            .filter(|((id, _), _)| *id == listener.id)
-            .find_map(|((_, key), refusals)| refusals.first().map(|refusal| (key, refusal)));
+        let refusal = bind::refusals(refused, &listener.id).next();
         if let Some((key, refusal)) = refusal {
             let reason = match refusal.reason {
                 RefusalReason::Protocol => "ProtocolConflict",

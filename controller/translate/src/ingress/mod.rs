@@ -16,7 +16,7 @@ use pierhead_model::{
     Listener, ListenerId, ListenerKind, Origin, RouteFlavor, RouteId, Transport,
 };
 
-use crate::{Builder, Claim, ObjectName, Refusal, RefusalReason, Refused, world};
+use crate::{Builder, Claim, ObjectName, Refusal, RefusalReason, Refused, bind, world};
 
 use annotation::Annotations;
 use class::Classes;
@@ -229,15 +229,25 @@ fn report(builder: &mut Builder<'_>, origin: &Origin, annotations: &Annotations)
 /// Writes statuses, and says who lost a host or a port to a Gateway.
 pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending, refused: &Refused) {
     let Pending { owned, claimed } = pending;
+    let lost: Vec<(BindKey, BTreeMap<&HostPattern, &Refusal>)> = claimed
+        .iter()
+        .map(|(id, key)| {
+            let refusals = bind::refusals(refused, id);
+            (
+                *key,
+                refusals
+                    .flat_map(|(_, r)| r.hosts.iter().map(move |host| (host, r)))
+                    .collect(),
+            )
+        })
+        .collect();
     for owned in owned {
         let mut served = false;
-        for (id, key) in &claimed {
-            let refusals = refused.get(&(id.clone(), *key)).map(Vec::as_slice).unwrap_or_default();
-            let lost = |host: &HostPattern| refusals.iter().any(|r| r.entire || r.hosts.contains(host));
-            served |= owned.hosts.iter().any(|host| !lost(host));
-            for refusal in refusals {
-                say_refused(builder, &owned, *key, refusal);
-            }
+        for (key, lost) in &lost {
+            // The listener for TLS has server names, not hosts: refused entirely it has none of either.
+            let all = lost.values().next().filter(|refusal| refusal.entire);
+            served |= all.is_none() && owned.hosts.iter().any(|host| !lost.contains_key(host));
+            say_lost(builder, &owned, *key, lost);
         }
         let addresses: Vec<IngressLoadBalancerIngress> = builder
             .settings
@@ -258,25 +268,22 @@ pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending, refused: &Re
     }
 }
 
-fn say_refused(builder: &mut Builder<'_>, owned: &Owned, key: BindKey, refusal: &Refusal) {
-    let lost: Vec<String> = refusal
-        .hosts
-        .iter()
-        .filter(|host| owned.hosts.contains(host))
-        .map(ToString::to_string)
-        .collect();
-    if lost.is_empty() {
-        return;
+fn say_lost(builder: &mut Builder<'_>, owned: &Owned, key: BindKey, lost: &BTreeMap<&HostPattern, &Refusal>) {
+    let mut by_holder: BTreeMap<&ListenerId, (RefusalReason, Vec<String>)> = BTreeMap::new();
+    for (host, refusal) in owned.hosts.iter().filter_map(|host| Some((host, lost.get(host)?))) {
+        let (_, hosts) = by_holder.entry(&refusal.holder).or_insert((refusal.reason, Vec::new()));
+        hosts.push(host.to_string());
     }
-    let holder = &refusal.holder;
-    let message = match refusal.reason {
-        RefusalReason::Protocol => format!("{key} belongs to the older {holder}, which speaks another protocol"),
-        RefusalReason::Hostname => format!("host {} on {key} belongs to the older {holder}", lost.join(", ")),
-    };
-    builder.error(
-        &owned.origin,
-        "spec.rules",
-        message,
-        "use another host name, or another port for Ingress",
-    );
+    for (holder, (reason, hosts)) in by_holder {
+        let message = match reason {
+            RefusalReason::Protocol => format!("{key} belongs to the older {holder}, which speaks another protocol"),
+            RefusalReason::Hostname => format!("host {} on {key} belongs to the older {holder}", hosts.join(", ")),
+        };
+        builder.error(
+            &owned.origin,
+            "spec.rules",
+            message,
+            "use another host name, or another port for Ingress",
+        );
+    }
 }
