@@ -6,7 +6,10 @@ use k8s_openapi::api::core::v1::Secret;
 use pierhead_model::{
     Certificate, CertificateId, HostPattern, Origin, PrivateKey, TrustAnchors, TrustId, WildcardDepth,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject as _},
+};
 use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer as _, X509Certificate},
@@ -202,7 +205,10 @@ fn parse_pair(
     let leaf = chain
         .first()
         .ok_or_else(|| malformed("tls.crt", &"it holds no PEM certificate"))?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| malformed("tls.key", &e))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| match e {
+        pem::Error::NoItemsFound => malformed("tls.key", &"it holds no PEM private key, or an encrypted one"),
+        e => malformed("tls.key", &e),
+    })?;
     if let Some(known) = known
         && known.key.secret_der() == key.secret_der()
         && known

@@ -101,7 +101,7 @@ impl Rules<'_, '_> {
         let Some(http) = &rule.http else {
             // "If http is not specified, all traffic of the host goes to the default backend."
             if self.ingress.spec.as_ref().is_none_or(|s| s.default_backend.is_none()) {
-                let message = "has no http paths, and the Ingress has no defaultBackend: the host is answered 404";
+                let message = "has no http paths, and the Ingress has no defaultBackend: it serves nothing";
                 self.builder
                     .warning(self.origin, field, message, "add http.paths, or a defaultBackend");
             }
@@ -229,7 +229,7 @@ impl Rules<'_, '_> {
                     }
                     None => {
                         let what = format!("{namespace}/{}:?", service.name);
-                        let message = "exactly one of port.name and port.number must be set";
+                        let message = "exactly one of port.name and port.number (1 to 65535) must be set";
                         (
                             format!("{field}.port"),
                             self.unusable(&what, InvalidReason::BackendNotFound, message.to_owned()),
