@@ -1,0 +1,307 @@
+//! The maps, opened: reading what is in them, and doing one operation of a plan.
+
+use std::os::fd::BorrowedFd;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, HashOfMaps, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
+use pierhead_abi::l4::{Backend, Flow, FlowKey, Head, Outcome, Place, Replies, Slot, Traffic};
+use pierhead_abi::layout::{F_INNER_MAP, MAX_BACKENDS, MAX_VIPS, control, map};
+use pierhead_abi::maglev::{self, Cursor, Node};
+use pierhead_abi::steer::{Binding, BindingKey, Owned, Steered};
+use pierhead_abi::{Addr, Port, hash};
+
+use crate::error::KernelError;
+use crate::plan::{Ids, MapOp, State, Table};
+
+type Inner = Array<MapData, [u8; Slot::SIZE]>;
+
+pub(crate) struct Maps {
+    pub(crate) control: Array<MapData, u64>,
+    pub(crate) sockets: SockMap<MapData>,
+    loads: Map,
+    bindings: LpmTrie<MapData, [u8; BindingKey::SIZE], [u8; Binding::SIZE]>,
+    owned: LpmTrie<MapData, [u8; 16], [u8; Owned::SIZE]>,
+    vips: HashOfMaps<MapData, [u8; Place::SIZE], Inner>,
+    backends: Array<MapData, [u8; Backend::SIZE]>,
+    replies: HashMap<MapData, [u8; Place::SIZE], [u8; Replies::SIZE]>,
+    flows: Map,
+    steered: PerCpuArray<MapData, u64>,
+    outcomes: PerCpuArray<MapData, u64>,
+    traffic: PerCpuArray<MapData, [u8; Traffic::SIZE]>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        macro_rules! take {
+            ($name:ident) => {
+                ebpf.take_map(map::$name)
+                    .ok_or_else(|| MapError::InvalidName {
+                        name: map::$name.to_owned(),
+                    })
+                    .and_then(TryInto::try_into)
+                    .map_err(KernelError::map(map::$name))?
+            };
+        }
+        let raw = |ebpf: &mut Ebpf, name: &'static str| {
+            ebpf.take_map(name)
+                .ok_or_else(|| KernelError::map(name)(MapError::InvalidName { name: name.to_owned() }))
+        };
+        Ok(Self {
+            control: take!(CONTROL),
+            sockets: take!(SOCKETS),
+            loads: raw(ebpf, map::LOADS)?,
+            bindings: take!(BINDINGS),
+            owned: take!(OWNED),
+            vips: take!(VIPS),
+            backends: take!(BACKENDS),
+            replies: take!(REPLIES),
+            flows: raw(ebpf, map::FLOWS)?,
+            steered: take!(STEERED),
+            outcomes: take!(OUTCOMES),
+            traffic: take!(TRAFFIC),
+        })
+    }
+
+    pub(crate) fn control(&self, slot: u32) -> Result<u64, KernelError> {
+        self.control.get(&slot, 0).map_err(KernelError::map(map::CONTROL))
+    }
+
+    pub(crate) fn set_control(&mut self, slot: u32, value: u64) -> Result<(), KernelError> {
+        self.control.set(slot, value, 0).map_err(KernelError::map(map::CONTROL))
+    }
+
+    pub(crate) fn loads_fd(&self) -> Option<BorrowedFd<'_>> {
+        fd(&self.loads)
+    }
+
+    pub(crate) fn flows_fd(&self) -> Option<BorrowedFd<'_>> {
+        fd(&self.flows)
+    }
+
+    pub(crate) fn remove_flow(&mut self, key: &[u8; FlowKey::SIZE]) -> Result<(), KernelError> {
+        let mut flows: HashMap<_, [u8; FlowKey::SIZE], [u8; Flow::SIZE]> =
+            (&mut self.flows).try_into().map_err(KernelError::map(map::FLOWS))?;
+        match flows.remove(key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if not_found(&error.io_error) => Ok(()),
+            Err(error) => Err(KernelError::map(map::FLOWS)(error)),
+        }
+    }
+
+    /// What a predecessor left. Its tables are known by id only, so a plan writes each of them anew.
+    pub(crate) fn state(&self) -> Result<State, KernelError> {
+        let mut state = State::default();
+        for entry in self.bindings.iter() {
+            let (key, value) = entry.map_err(KernelError::map(map::BINDINGS))?;
+            state.bindings.insert(
+                (key.prefix_len(), BindingKey::from_bytes(key.data())),
+                Binding::from_bytes(value),
+            );
+        }
+        for entry in self.owned.iter() {
+            let (key, value) = entry.map_err(KernelError::map(map::OWNED))?;
+            state
+                .owned
+                .insert((key.prefix_len(), Addr::v6(key.data()).0), Owned::from_bytes(value));
+        }
+        for entry in self.replies.iter() {
+            let (key, value) = entry.map_err(KernelError::map(map::REPLIES))?;
+            state.replies.insert(Place::from_bytes(key), Replies::from_bytes(value));
+        }
+        let keys: Result<Vec<_>, _> = self.vips.keys().collect();
+        for key in keys.map_err(KernelError::map(map::VIPS))? {
+            let head = self
+                .vips
+                .get(&key, 0)
+                .and_then(|table| table.get(&0, 0))
+                .map_err(KernelError::map(map::VIPS))?;
+            state.vip_ids.insert(Place::from_bytes(key), Head::from_bytes(head).vip);
+        }
+        self.restore_ids(&mut state)?;
+        Ok(state)
+    }
+
+    fn restore_ids(&self, state: &mut State) -> Result<(), KernelError> {
+        let mut ids = Ids::default();
+        let by_id: std::collections::BTreeMap<u32, Place> =
+            state.vip_ids.iter().map(|(place, id)| (*id, *place)).collect();
+        ids.fresh_vip = by_id.keys().max().map_or(0, |id| id + 1).min(MAX_VIPS as u32);
+        ids.free_vips = (0..ids.fresh_vip).filter(|id| !by_id.contains_key(id)).collect();
+        // Ids are given out in order, so the first that was never used ends the search.
+        for id in 0..MAX_BACKENDS as u32 {
+            let bytes = self.backends.get(&id, 0).map_err(KernelError::map(map::BACKENDS))?;
+            let backend = Backend::from_bytes(bytes);
+            if backend.generation == 0 {
+                break;
+            }
+            ids.fresh = id + 1;
+            let slot = Slot {
+                backend: id,
+                generation: backend.generation,
+            };
+            let endpoint = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
+            match by_id.get(&backend.vip) {
+                Some(vip) if backend.alive == 1 => drop(state.pairs.insert((*vip, endpoint), slot)),
+                _ => ids.free.push_back(slot),
+            }
+        }
+        state.ids = ids;
+        Ok(())
+    }
+
+    /// Does one step, except local routes: those are not in maps.
+    pub(crate) fn perform(&mut self, op: &MapOp) -> Result<(), KernelError> {
+        match op {
+            MapOp::PutBackend { id, backend } | MapOp::RetireBackend { id, backend } => self
+                .backends
+                .set(*id, backend.to_bytes(), 0)
+                .map_err(KernelError::map(map::BACKENDS)),
+            MapOp::PutReplies { endpoint, replies } => self
+                .replies
+                .insert(endpoint.to_bytes(), replies.to_bytes(), 0)
+                .map_err(KernelError::map(map::REPLIES)),
+            MapOp::PutTable { vip, table, fresh } => self.put_table(vip, table, *fresh),
+            MapOp::PutBinding {
+                key: (bits, key),
+                binding,
+            } => self
+                .bindings
+                .insert(&Key::new(*bits, key.to_bytes()), binding.to_bytes(), 0)
+                .map_err(KernelError::map(map::BINDINGS)),
+            MapOp::PutOwned {
+                key: (bits, addr),
+                owned,
+            } => self
+                .owned
+                .insert(&Key::new(*bits, Addr(*addr).octets()), owned.to_bytes(), 0)
+                .map_err(KernelError::map(map::OWNED)),
+            MapOp::DropOwned { key: (bits, addr) } => {
+                gone(map::OWNED, self.owned.remove(&Key::new(*bits, Addr(*addr).octets())))
+            }
+            MapOp::DropBinding { key: (bits, key) } => {
+                gone(map::BINDINGS, self.bindings.remove(&Key::new(*bits, key.to_bytes())))
+            }
+            MapOp::DropTable { vip } => gone(map::VIPS, self.vips.remove(&vip.to_bytes())),
+            MapOp::DropReplies { endpoint } => gone(map::REPLIES, self.replies.remove(&endpoint.to_bytes())),
+            MapOp::AddLocal(_) | MapOp::RemoveLocal(_) => Ok(()),
+        }
+    }
+
+    fn put_table(&mut self, vip: &Place, table: &Table, fresh: bool) -> Result<(), KernelError> {
+        if fresh {
+            let cpus = aya::util::nr_cpus().map_err(|(what, source)| KernelError::System { what, source })?;
+            let zero = vec![[0; Traffic::SIZE]; cpus];
+            PerCpuValues::try_from(zero)
+                .map_err(MapError::from)
+                .and_then(|zero| self.traffic.set(table.vip, zero, 0))
+                .map_err(KernelError::map(map::TRAFFIC))?;
+        }
+        let seed = self.control(control::SEED)?;
+        let slots = slots(table, seed);
+        let error = KernelError::map(map::VIPS);
+        let mut inner: Inner = Array::create(slots.len() as u32 + 1, F_INNER_MAP).map_err(&error)?;
+        let head = Head {
+            vip: table.vip,
+            slots: slots.len() as u32,
+        };
+        inner.set(0, head.to_bytes(), 0).map_err(&error)?;
+        for (index, slot) in (1..).zip(slots) {
+            inner.set(index, slot.to_bytes(), 0).map_err(&error)?;
+        }
+        self.vips.insert(vip.to_bytes(), &inner, 0).map_err(error)
+    }
+
+    pub(crate) fn steered(&self) -> Result<Vec<u64>, KernelError> {
+        sums(&self.steered, Steered::COUNT).map_err(KernelError::map(map::STEERED))
+    }
+
+    pub(crate) fn outcomes(&self) -> Result<Vec<u64>, KernelError> {
+        sums(&self.outcomes, Outcome::COUNT).map_err(KernelError::map(map::OUTCOMES))
+    }
+
+    /// All CPUs' share of a bind's traffic.
+    pub(crate) fn traffic(&self, vip: u32) -> Result<Traffic, KernelError> {
+        let all = self.traffic.get(&vip, 0).map_err(KernelError::map(map::TRAFFIC))?;
+        let add = |a: Traffic, bytes: &[u8; Traffic::SIZE]| {
+            let b = Traffic::from_bytes(*bytes);
+            Traffic {
+                packets_in: a.packets_in + b.packets_in,
+                bytes_in: a.bytes_in + b.bytes_in,
+                packets_out: a.packets_out + b.packets_out,
+                bytes_out: a.bytes_out + b.bytes_out,
+                flows: a.flows + b.flows,
+                to_stack: a.to_stack + b.to_stack,
+            }
+        };
+        Ok(all.iter().fold(Traffic::default(), add))
+    }
+}
+
+/// The slots of a bind's table. Empty when no member has a weight.
+fn slots(table: &Table, seed: u64) -> Vec<Slot> {
+    let identity = |place: &Place| {
+        hash::flow(
+            0,
+            place.protocol,
+            &Addr(place.addr),
+            Port(place.port),
+            &Addr::default(),
+            Port::ANY,
+        )
+    };
+    let mut members: Vec<(Node, Slot)> = table
+        .members
+        .iter()
+        .filter(|(_, _, weight)| *weight > 0)
+        .map(|(place, slot, weight)| {
+            (
+                Node {
+                    identity: identity(place),
+                    weight: *weight,
+                },
+                *slot,
+            )
+        })
+        .collect();
+    members.sort_by_key(|(node, _)| node.identity);
+    if members.is_empty() {
+        return Vec::new();
+    }
+    let nodes: Vec<Node> = members.iter().map(|(node, _)| *node).collect();
+    let mut indexes = vec![0; maglev::table_size(nodes.len()) as usize];
+    maglev::build(&mut indexes, &nodes, &mut vec![Cursor::default(); nodes.len()], seed);
+    indexes
+        .iter()
+        .filter_map(|index| members.get(*index as usize))
+        .map(|(_, slot)| *slot)
+        .collect()
+}
+
+fn sums(counters: &PerCpuArray<MapData, u64>, count: usize) -> Result<Vec<u64>, MapError> {
+    (0..count as u32)
+        .map(|index| Ok(counters.get(&index, 0)?.iter().sum()))
+        .collect()
+}
+
+fn fd(map: &Map) -> Option<BorrowedFd<'_>> {
+    use std::os::fd::AsFd;
+    match map {
+        Map::Array(data) | Map::HashMap(data) => Some(data.fd().as_fd()),
+        _ => None,
+    }
+}
+
+fn not_found(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
+}
+
+/// Removing what is not there is what was wanted.
+fn gone(name: &'static str, result: Result<(), MapError>) -> Result<(), KernelError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if not_found(&error.io_error) => Ok(()),
+        Err(error) => Err(KernelError::map(name)(error)),
+    }
+}

@@ -1,0 +1,171 @@
+//! Where things are pinned, and who may touch them.
+//!
+//! `/sys/fs/bpf/pierhead/<network namespace>/v<layout>/` holds maps, programs and links. The folder of the namespace is
+//! locked (`flock`) by the process that runs there, the one of the layout by a successor that waits to take over. Another
+//! layout lies beside, and goes when the process that understands this one is active.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use pierhead_abi::layout::LAYOUT;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::mount::MountFlags;
+
+use crate::error::KernelError;
+use crate::sys;
+
+/// The bpf file system.
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
+const ROOT: &str = "/sys/fs/bpf/pierhead";
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+pub(crate) const STEER_LINK: &str = "link_steer";
+
+/// Pins of one network namespace.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    /// Of the namespace.
+    pub(crate) home: PathBuf,
+    /// Of our layout.
+    pub(crate) dir: PathBuf,
+}
+
+impl Pins {
+    /// The current thread's network namespace. Creates nothing.
+    pub(crate) fn here() -> Result<Self, KernelError> {
+        let netns =
+            fs::metadata("/proc/thread-self/ns/net").map_err(KernelError::system("read the network namespace"))?;
+        let home = Path::new(ROOT).join(std::os::unix::fs::MetadataExt::ino(&netns).to_string());
+        let dir = home.join(format!("v{LAYOUT}"));
+        Ok(Self { home, dir })
+    }
+
+    /// Makes the folders, mounting the file system where it is missing.
+    pub(crate) fn create(&self) -> Result<(), KernelError> {
+        mount(Path::new(BPFFS))?;
+        fs::create_dir_all(&self.dir).map_err(pin("create", &self.dir))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn nic_link(&self, direction: &str, index: u32) -> PathBuf {
+        self.dir.join(format!("link_{direction}_{index}"))
+    }
+
+    /// Links to interfaces that are pinned here, with the index of their interface.
+    pub(crate) fn nic_links(&self) -> Vec<(u32, PathBuf)> {
+        let index = |path: &Path| -> Option<u32> {
+            let name = path.file_name()?.to_str()?;
+            name.strip_prefix("link_in_")
+                .or_else(|| name.strip_prefix("link_out_"))?
+                .parse()
+                .ok()
+        };
+        entries(&self.dir)
+            .into_iter()
+            .filter_map(|path| Some((index(&path)?, path)))
+            .collect()
+    }
+
+    /// Folders of other layouts.
+    pub(crate) fn others(&self) -> Vec<PathBuf> {
+        entries(&self.home)
+            .into_iter()
+            .filter(|path| *path != self.dir)
+            .collect()
+    }
+}
+
+/// Lock on a folder, held as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing it is what releases the lock")] OwnedFd);
+
+impl Lock {
+    /// `None` when another process has it.
+    pub(crate) fn take(dir: &Path) -> Result<Option<Self>, KernelError> {
+        let fd = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| pin("open", dir)(error.into()))?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(fd))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(pin("lock", dir)(error.into())),
+        }
+    }
+}
+
+pub(crate) fn pin(what: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
+    let path = path.to_owned();
+    move |source| KernelError::Pin {
+        what,
+        path: path.clone(),
+        source,
+    }
+}
+
+pub(crate) fn is_bpffs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC)
+}
+
+fn mount(at: &Path) -> Result<(), KernelError> {
+    if is_bpffs(at) {
+        return Ok(());
+    }
+    let fix = |error: &dyn std::fmt::Display| {
+        KernelError::Unavailable(format!(
+            "no bpf file system at {0}, and it cannot be mounted ({error}); fix: mount -t bpf bpf {0}",
+            at.display()
+        ))
+    };
+    if !at.exists() {
+        fs::create_dir_all(at).map_err(|error| fix(&error))?;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("bpf", at, "bpf", flags, c"mode=0700").map_err(|error| fix(&error))
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Detaches a pinned link now and removes its pin. Nothing happens when there is none.
+pub(crate) fn remove_link(path: &Path) -> Result<(), KernelError> {
+    match sys::obj_get(path) {
+        // A link whose interface or namespace is gone says so; there is nothing left to detach.
+        Ok(link) => drop(sys::link_detach(&link)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(_) => {}
+    }
+    fs::remove_file(path).map_err(pin("remove", path))
+}
+
+/// Removes a folder of pins: links first, so that nothing runs without its maps. Returns what was removed.
+pub(crate) fn remove_dir(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let is_link = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("link_"))
+    };
+    let (links, rest): (Vec<PathBuf>, Vec<PathBuf>) = entries(dir).into_iter().partition(is_link);
+    for link in &links {
+        remove_link(link)?;
+    }
+    for path in &rest {
+        fs::remove_file(path).map_err(pin("remove", path))?;
+    }
+    fs::remove_dir(dir).map_err(pin("remove", dir))?;
+    Ok(links.into_iter().chain(rest).collect())
+}
+
+/// Folders of all layouts under `home`.
+pub(crate) fn layouts(home: &Path) -> Vec<PathBuf> {
+    entries(home)
+}

@@ -1,0 +1,170 @@
+//! System calls that no safe crate offers. The only file of this crate with `unsafe`, besides the shared counters.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const OBJ_GET: libc::c_long = 7;
+const PROG_TEST_RUN: libc::c_long = 10;
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
+
+fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: every caller passes a `repr(C)` prefix of `union bpf_attr` for this command, with its real size, whose
+    // pointers are valid for the call.
+    let ret = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if ret < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(ret)
+    }
+}
+
+/// Opens a pinned object of any kind.
+pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        pathname: u64,
+        bpf_fd: u32,
+        file_flags: u32,
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = Attr {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    let fd = bpf(OBJ_GET, &mut attr)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Whether an object is a map, rather than a program or a link. There is no system call that asks; the file has a name.
+pub(crate) fn is_map(object: &OwnedFd) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))
+        .is_ok_and(|name| name.as_os_str().as_bytes().ends_with(b"bpf-map"))
+}
+
+/// Replaces the program of a link, atomically.
+pub(crate) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        link_fd: i32,
+        new_prog_fd: i32,
+        flags: u32,
+        old_prog_fd: u32,
+    }
+    let mut attr = Attr {
+        link_fd: link.as_fd().as_raw_fd(),
+        new_prog_fd: program.as_fd().as_raw_fd(),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    bpf(LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Detaches a link now, whoever else holds it.
+pub(crate) fn link_detach(link: impl AsFd) -> io::Result<()> {
+    let mut attr = link.as_fd().as_raw_fd();
+    bpf(LINK_DETACH, &mut attr).map(drop)
+}
+
+/// Reads up to `count` entries of a hash map, from `cursor` on. Returns how many, and whether it was the end.
+pub(crate) fn lookup_batch(
+    map: impl AsFd,
+    cursor: &mut Option<u32>,
+    keys: &mut [u8],
+    values: &mut [u8],
+    count: u32,
+) -> io::Result<(u32, bool)> {
+    #[repr(C)]
+    struct Attr {
+        in_batch: u64,
+        out_batch: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map_fd: i32,
+        elem_flags: u64,
+        flags: u64,
+    }
+    let given = cursor.unwrap_or_default();
+    let mut next = 0u32;
+    let mut attr = Attr {
+        in_batch: if cursor.is_some() { (&raw const given) as u64 } else { 0 },
+        out_batch: (&raw mut next) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        map_fd: map.as_fd().as_raw_fd(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    match bpf(MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(_) => {
+            *cursor = Some(next);
+            Ok((attr.count, false))
+        }
+        // The end of the map; what was found before it is there.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            *cursor = None;
+            Ok((attr.count, true))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a program made of a packet.
+#[derive(Debug)]
+pub struct TestRun {
+    pub verdict: i32,
+    pub frame: Vec<u8>,
+}
+
+/// Runs a loaded classifier once on a frame (`BPF_PROG_TEST_RUN`).
+pub(crate) fn test_run(program: impl AsFd, frame: &[u8]) -> io::Result<TestRun> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        prog_fd: i32,
+        retval: u32,
+        data_size_in: u32,
+        data_size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        ctx_size_in: u32,
+        ctx_size_out: u32,
+        ctx_in: u64,
+        ctx_out: u64,
+        flags: u32,
+        cpu: u32,
+        batch_size: u32,
+        padding: u32,
+    }
+    let mut out = vec![0u8; frame.len() + 256];
+    let mut attr = Attr {
+        prog_fd: program.as_fd().as_raw_fd(),
+        data_size_in: frame.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        ..Attr::default()
+    };
+    bpf(PROG_TEST_RUN, &mut attr)?;
+    out.truncate(attr.data_size_out as usize);
+    Ok(TestRun {
+        verdict: attr.retval as i32,
+        frame: out,
+    })
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds: what `bpf_ktime_get_ns` counts.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

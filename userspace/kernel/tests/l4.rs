@@ -1,0 +1,454 @@
+//! Layer 4 with real stacks at both ends: only a receiving stack proves a checksum.
+//!
+//! Client, node and endpoint are network namespaces, wired by veth. Needs root and Linux 6.6; without them these tests
+//! fail and say so.
+#![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use pierhead_kernel::{Kernel, Mode, Options};
+use pierhead_model::{DataPath, OnMiss, Transport};
+use support::{Snap, bind, counter, enter_netns, eventually, in_netns, ip, share};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A host: a thread in a network namespace of its own, which does what it is given.
+struct Host {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    tid: String,
+}
+
+impl Host {
+    fn new() -> Self {
+        let (jobs, todo) = channel::<Job>();
+        let (tell, told) = channel();
+        let thread = thread::spawn(move || {
+            enter_netns();
+            let tid = std::fs::read_link("/proc/thread-self").unwrap();
+            tell.send(tid.file_name().unwrap().to_string_lossy().into_owned())
+                .unwrap();
+            for job in todo {
+                job();
+            }
+        });
+        Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            tid: told.recv().unwrap(),
+        }
+    }
+
+    fn does<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = channel();
+        let job: Job = Box::new(move || {
+            let _ = tell.send(what());
+        });
+        self.jobs.as_ref().unwrap().send(job).unwrap();
+        told.recv().expect("the host panicked")
+    }
+
+    /// A host at the other end of a veth, `name` here, with the first address of each network here and the given one
+    /// there.
+    fn wired(name: &str, here: [&str; 2], there: [&str; 2], gateway: bool) -> Self {
+        let host = Self::new();
+        ip(&format!("link add {name} type veth peer name eth0 netns {}", host.tid));
+        ip(&format!("link set {name} up"));
+        for address in here {
+            ip(&format!(
+                "addr add {address} dev {name} {}",
+                if address.contains(':') { "nodad" } else { "" }
+            ));
+        }
+        let there = there.map(str::to_owned);
+        let gateways = here.map(|address| address.split('/').next().unwrap().to_owned());
+        host.does(move || {
+            ip("link set eth0 up");
+            for address in &there {
+                ip(&format!(
+                    "addr add {address} dev eth0 {}",
+                    if address.contains(':') { "nodad" } else { "" }
+                ));
+            }
+            if gateway {
+                for via in &gateways {
+                    ip(&format!("route add default via {via}"));
+                }
+            }
+        });
+        host
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Street {
+    client: Host,
+    pod: Host,
+}
+
+const VIP: &str = "198.51.100.1";
+const VIP6: &str = "2001:db8:100::1";
+const POD: &str = "10.1.0.10";
+const POD6: &str = "fd01::10";
+
+/// Client — this namespace — pod.
+fn street() -> Street {
+    let client = Host::wired(
+        "ext0",
+        ["203.0.113.1/24", "2001:db8:5::1/64"],
+        ["203.0.113.5/24", "2001:db8:5::5/64"],
+        true,
+    );
+    let pod = Host::wired(
+        "int0",
+        ["10.1.0.1/24", "fd01::1/64"],
+        ["10.1.0.10/24", "fd01::10/64"],
+        true,
+    );
+    for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        std::fs::write(format!("/proc/sys/net/{switch}"), "1").unwrap();
+    }
+    Street { client, pod }
+}
+
+fn options() -> Options {
+    Options {
+        mode: Mode::Full,
+        nics: vec!["ext0".to_owned()],
+        ..Options::default()
+    }
+}
+
+fn snapshot(port: u16) -> Snap {
+    let mut snap = Snap::default()
+        .own("198.51.100.0/24", OnMiss::Drop)
+        .own("2001:db8:100::/64", OnMiss::Drop);
+    for (vip, pod) in [
+        (VIP.to_owned(), POD.to_owned()),
+        (format!("[{VIP6}]"), format!("[{POD6}]")),
+    ] {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            snap = snap.l4(
+                bind(transport, &format!("{vip}:80")),
+                &[share(1, &[&format!("{pod}:{port}")])],
+            );
+        }
+    }
+    snap
+}
+
+fn start(snapshot: &Snap) -> Kernel {
+    let mut kernel = Kernel::open(options()).unwrap();
+    let reports = kernel.apply(&snapshot.0).unwrap();
+    assert!(
+        reports.iter().all(|report| report.path == DataPath::Kernel),
+        "{reports:?}"
+    );
+    kernel.activate().unwrap();
+    kernel
+}
+
+/// Answers every connection with what it gets, and says who connected.
+fn tcp_echo(on: &Host, address: &str) {
+    let address: SocketAddr = address.parse().unwrap();
+    on.does(move || {
+        let listener = TcpListener::bind(address).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || {
+                    let mut stream = stream;
+                    let peer = format!("{}\n", stream.peer_addr().unwrap().ip());
+                    stream.write_all(peer.as_bytes()).unwrap();
+                    let mut buffer = vec![0; 65_536];
+                    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+                        if stream.write_all(&buffer[..n]).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+    });
+}
+
+fn udp_echo(on: &Host, address: &str) {
+    let address: SocketAddr = address.parse().unwrap();
+    on.does(move || {
+        let socket = UdpSocket::bind(address).unwrap();
+        thread::spawn(move || {
+            let mut buffer = [0; 2_048];
+            while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..n], from).unwrap();
+            }
+        });
+    });
+}
+
+fn read_line(stream: &mut TcpStream) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte).unwrap();
+        line.extend(byte);
+    }
+    String::from_utf8_lossy(&line).trim().to_owned()
+}
+
+fn dial(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+}
+
+/// Sends `bytes` bytes and reads them back.
+fn exchange(stream: &mut TcpStream, bytes: usize) {
+    let data: Vec<u8> = (0..bytes).map(|i| (i * 7 % 251) as u8).collect();
+    let mut writer = stream.try_clone().unwrap();
+    let sent = data.clone();
+    let sender = thread::spawn(move || writer.write_all(&sent).unwrap());
+    let mut got = vec![0; bytes];
+    stream.read_exact(&mut got).unwrap();
+    sender.join().unwrap();
+    assert!(got == data, "the bytes come back as they were");
+}
+
+#[test]
+fn tcp_streams_pass_in_both_families_and_the_endpoint_sees_the_client() {
+    in_netns(|| {
+        let street = street();
+        tcp_echo(&street.pod, &format!("{POD}:5000"));
+        tcp_echo(&street.pod, &format!("[{POD6}]:5000"));
+        let kernel = start(&snapshot(5000));
+        street.client.does(|| {
+            for (to, peer) in [
+                (format!("{VIP}:80"), "203.0.113.5"),
+                (format!("[{VIP6}]:80"), "2001:db8:5::5"),
+            ] {
+                let mut stream = dial(to.parse().unwrap());
+                assert_eq!(read_line(&mut stream), peer);
+                // Segments of all sizes, with offloads as they are: the sums must be right in each form.
+                for bytes in [1, 1_000, 3_000_000] {
+                    exchange(&mut stream, bytes);
+                }
+            }
+        });
+        let counters = kernel.counters().unwrap();
+        assert_eq!(counter(&counters.outcomes, "opened"), 2);
+        assert_eq!(counter(&counters.outcomes, "broken"), 0);
+        assert_eq!(counter(&counters.steered, "assigned"), 0, "userspace saw nothing");
+        let traffic = counters.binds[&bind(Transport::Tcp, &format!("{VIP}:80"))];
+        assert!(
+            traffic.bytes_in > 3_000_000 && traffic.bytes_out > 3_000_000,
+            "{traffic:?}"
+        );
+    });
+}
+
+#[test]
+fn datagrams_pass_in_both_families() {
+    in_netns(|| {
+        let street = street();
+        udp_echo(&street.pod, &format!("{POD}:5000"));
+        udp_echo(&street.pod, &format!("[{POD6}]:5000"));
+        let kernel = start(&snapshot(5000));
+        street.client.does(|| {
+            for (own, to) in [("0.0.0.0:0", format!("{VIP}:80")), ("[::]:0", format!("[{VIP6}]:80"))] {
+                let socket = UdpSocket::bind(own).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                // Connected: an answer from any other address would not be delivered.
+                socket.connect(to).unwrap();
+                for size in [0, 1, 512, 1_400] {
+                    socket.send(&vec![7; size]).unwrap();
+                    let mut got = [0; 2_048];
+                    assert_eq!(socket.recv(&mut got).unwrap(), size);
+                }
+            }
+        });
+        assert_eq!(counter(&kernel.counters().unwrap().outcomes, "opened"), 2);
+    });
+}
+
+#[test]
+fn a_closed_port_of_the_endpoint_is_told_to_the_client() {
+    in_netns(|| {
+        let street = street();
+        let _kernel = start(&snapshot(5999));
+        street.client.does(|| {
+            for (own, to) in [("0.0.0.0:0", format!("{VIP}:80")), ("[::]:0", format!("[{VIP6}]:80"))] {
+                let error = TcpStream::connect_timeout(&to.parse().unwrap(), Duration::from_secs(5)).unwrap_err();
+                assert_eq!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionRefused,
+                    "the reset is translated"
+                );
+                let socket = UdpSocket::bind(own).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                socket.connect(to).unwrap();
+                socket.send(b"x").unwrap();
+                let error = socket.recv(&mut [0; 8]).unwrap_err();
+                assert_eq!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionRefused,
+                    "and so is the ICMP error"
+                );
+            }
+        });
+    });
+}
+
+#[test]
+fn a_narrow_way_to_the_endpoint_is_discovered() {
+    in_netns(|| {
+        let street = street();
+        tcp_echo(&street.pod, &format!("{POD}:5000"));
+        tcp_echo(&street.pod, &format!("[{POD6}]:5000"));
+        // Narrower behind the node: its "fragmentation needed" must reach the client as one about the bind. (The
+        // endpoint announces its own MTU, so it is left wide there.)
+        ip("link set int0 mtu 1300");
+        let kernel = start(&snapshot(5000));
+        street.client.does(|| {
+            for to in [format!("{VIP}:80"), format!("[{VIP6}]:80")] {
+                let mut stream = dial(to.parse().unwrap());
+                read_line(&mut stream);
+                exchange(&mut stream, 200_000);
+            }
+        });
+        assert!(counter(&kernel.counters().unwrap().outcomes, "icmp_out") >= 2);
+    });
+}
+
+#[test]
+fn a_narrow_way_to_the_client_is_discovered() {
+    in_netns(|| {
+        let street = street();
+        tcp_echo(&street.pod, &format!("{POD}:5000"));
+        tcp_echo(&street.pod, &format!("[{POD6}]:5000"));
+        // A router between the client and the node, whose link to the client is narrow only towards it.
+        let far = Host::new();
+        let tid = far.tid.clone();
+        street.client.does(move || {
+            ip(&format!("link add down type veth peer name eth0 netns {tid}"));
+            ip("link set down up mtu 1300");
+            ip("addr add 192.0.2.1/24 dev down");
+            ip("addr add 2001:db8:7::1/64 dev down nodad");
+            for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{switch}"), "1").unwrap();
+            }
+        });
+        far.does(|| {
+            ip("link set eth0 up");
+            ip("addr add 192.0.2.9/24 dev eth0");
+            ip("addr add 2001:db8:7::9/64 dev eth0 nodad");
+            ip("route add default via 192.0.2.1");
+            ip("route add default via 2001:db8:7::1");
+        });
+        ip("route add 192.0.2.0/24 via 203.0.113.5");
+        ip("route add 2001:db8:7::/64 via 2001:db8:5::5");
+        let kernel = start(&snapshot(5000));
+        far.does(|| {
+            for to in [format!("{VIP}:80"), format!("[{VIP6}]:80")] {
+                let mut stream = dial(to.parse().unwrap());
+                read_line(&mut stream);
+                exchange(&mut stream, 200_000);
+            }
+        });
+        assert!(counter(&kernel.counters().unwrap().outcomes, "icmp_in") >= 2);
+    });
+}
+
+#[test]
+fn a_stream_survives_changes_restart_and_removal_of_what_does_not_concern_it() {
+    in_netns(|| {
+        let street = street();
+        tcp_echo(&street.pod, &format!("{POD}:5000"));
+        let mut kernel = start(&snapshot(5000));
+        let mut stream = street.client.does(|| {
+            let mut stream = dial(format!("{VIP}:80").parse().unwrap());
+            read_line(&mut stream);
+            stream
+        });
+        let mut still = |what: &str| {
+            exchange(&mut stream, 10_000);
+            let _ = what;
+        };
+        still("at first");
+        for i in 0..20 {
+            let other = bind(Transport::Tcp, &format!("198.51.100.2:{}", 9_000 + i));
+            kernel
+                .apply(&snapshot(5000).l4(other, &[share(1, &[&format!("{POD}:6000")])]).0)
+                .unwrap();
+        }
+        still("after unrelated changes");
+        drop(kernel);
+        still("while nobody runs");
+        let kernel = start(&snapshot(5000));
+        still("after a restart");
+        let mut next = Kernel::open(Options {
+            takeover: true,
+            ..options()
+        })
+        .unwrap();
+        next.apply(&snapshot(5000).0).unwrap();
+        next.activate().unwrap();
+        drop(kernel);
+        still("after a hand-over");
+        next.tick().unwrap();
+        let counters = next.counters().unwrap();
+        assert_eq!(counter(&counters.outcomes, "opened"), 1, "one flow all along");
+        assert_eq!(counter(&counters.outcomes, "dead_backend"), 0);
+    });
+}
+
+#[test]
+fn the_endpoint_may_be_this_machine_itself() {
+    in_netns(|| {
+        let street = street();
+        let listener = TcpListener::bind("10.1.0.1:7000").unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.write_all(format!("{}\n", stream.peer_addr().unwrap().ip()).as_bytes());
+            }
+        });
+        let snapshot = Snap::default()
+            .own("198.51.100.0/24", OnMiss::Drop)
+            .l4(bind(Transport::Tcp, "198.51.100.1:80"), &[share(1, &["10.1.0.1:7000"])]);
+        let _kernel = start(&snapshot);
+        street.client.does(|| {
+            assert_eq!(read_line(&mut dial("198.51.100.1:80".parse().unwrap())), "203.0.113.5");
+        });
+    });
+}
+
+#[test]
+fn a_removed_endpoint_resets_its_connections() {
+    in_netns(|| {
+        let street = street();
+        tcp_echo(&street.pod, &format!("{POD}:5000"));
+        tcp_echo(&street.pod, &format!("{POD}:6000"));
+        let mut kernel = start(&snapshot(5000));
+        let mut stream = street.client.does(|| {
+            let mut stream = dial(format!("{VIP}:80").parse().unwrap());
+            read_line(&mut stream);
+            stream
+        });
+        kernel.apply(&snapshot(6000).0).unwrap();
+        eventually("the client is told", || stream.write_all(b"x").is_err());
+        street.client.does(|| {
+            read_line(&mut dial(format!("{VIP}:80").parse().unwrap()));
+        });
+    });
+}
