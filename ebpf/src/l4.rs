@@ -328,7 +328,7 @@ fn clashes(key: &FlowKey, backend: &Backend) -> bool {
 
 /// The bind whose client the endpoint at `place` is talking to, if it is one of ours.
 #[inline(always)]
-fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey, *mut Flow)> {
+fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey, *mut Flow, u32)> {
     let replies = REPLIES.get_ptr(place)?;
     // SAFETY: a map value, valid until the program ends.
     let replies: &Replies = unsafe { &*replies };
@@ -346,7 +346,7 @@ fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey,
                 && backend.addr == place.addr
                 && backend.port == place.port
             {
-                return Some((key, flow));
+                return Some((key, flow, backend.vip));
             }
         }
     }
@@ -359,7 +359,7 @@ fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
         return Outcome::Foreign;
     };
     let place = Place::new(ip.protocol, ip.src, port);
-    let Some((key, flow)) = replying(&place, &ip.dst, client_port) else {
+    let Some((key, flow, vip)) = replying(&place, &ip.dst, client_port) else {
         return Outcome::Foreign;
     };
     // SAFETY: a helper without arguments.
@@ -387,10 +387,7 @@ fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
         skb.rewrite(ip, End::Src, (&ip.src, port), (&Addr(key.vip), Port(key.vip_port))),
         Outcome::Returned,
     );
-    if let Some(table) = maps::table(&Place::new(ip.protocol, Addr(key.vip), Port(key.vip_port)))
-        && let Some(head) = table.get(0)
-        && let Some(traffic) = TRAFFIC.get_ptr_mut(head.backend)
-    {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(vip) {
         // SAFETY: this CPU's own element.
         unsafe {
             (*traffic).packets_out += 1;
@@ -455,7 +452,7 @@ fn error_out(skb: &Skb<'_>, ip: &Ip) -> Outcome {
         return Outcome::Foreign;
     }
     let place = Place::new(inner.ip.protocol, inner.ip.dst, inner.dst);
-    let Some((key, _)) = replying(&place, &inner.ip.src, inner.src) else {
+    let Some((key, _, _)) = replying(&place, &inner.ip.src, inner.src) else {
         return Outcome::Foreign;
     };
     done(

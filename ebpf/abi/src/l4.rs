@@ -48,13 +48,15 @@ plain! {
 
 plain! {
     /// An endpoint, indexed by id.
-    pub struct Backend: 24 {
+    pub struct Backend: 28 {
         pub addr: [u32; 4],
         pub port: u16,
         pub protocol: u8,
         /// 1 while flows may use it. Written alone and last when an id is used again.
         pub alive: u8,
         pub generation: u32,
+        /// The bind it belongs to: the same address behind two binds is two endpoints, which retire apart.
+        pub vip: u32,
     }
 }
 
