@@ -40,7 +40,7 @@ pub struct World {
 }
 
 /// Objects of one kind by namespace and name, iterated in that order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Objects<T> {
     by_namespace: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<T>>>,
 }
@@ -50,6 +50,21 @@ impl<T> Default for Objects<T> {
         Self {
             by_namespace: BTreeMap::new(),
         }
+    }
+}
+
+impl<T> fmt::Debug for Objects<T> {
+    /// Names only: Secrets are objects too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |(namespace, names): (&Arc<str>, &BTreeMap<Arc<str>, Arc<T>>)| {
+            let namespace = Arc::clone(namespace);
+            let names: Vec<Arc<str>> = names.keys().cloned().collect();
+            names.into_iter().map(move |name| ObjectName {
+                namespace: Arc::clone(&namespace),
+                name,
+            })
+        };
+        f.debug_set().entries(self.by_namespace.iter().flat_map(names)).finish()
     }
 }
 
@@ -152,5 +167,40 @@ pub fn age(meta: &ObjectMeta) -> Age {
             .map_or(i64::MAX, |time| time.0.as_second()),
         namespace: namespace(meta).into(),
         name: name(meta).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_found_and_iterated_by_namespace_and_name() {
+        let mut objects = Objects::default();
+        for (namespace, name) in [("b", "x"), ("a", "y"), ("a", "x"), ("", "z")] {
+            assert_eq!(
+                objects.insert(namespace, name, Arc::new(format!("{namespace}/{name}"))),
+                None
+            );
+        }
+        let all: Vec<&str> = objects.iter().map(|o| o.as_str()).collect();
+        assert_eq!(all, ["/z", "a/x", "a/y", "b/x"]);
+        assert_eq!(objects.in_namespace("a").count(), 2);
+        assert_eq!(objects.remove("a", "x").as_deref().map(String::as_str), Some("a/x"));
+        assert_eq!((objects.get("a", "x"), objects.len()), (None, 3));
+        objects.remove("b", "x");
+        assert_eq!(objects.in_namespace("b").count(), 0);
+    }
+
+    #[test]
+    fn a_printed_world_tells_no_secrets() {
+        let mut world = World::default();
+        let secret = Secret {
+            string_data: Some([("password".to_owned(), "hunter2".to_owned())].into()),
+            ..Secret::default()
+        };
+        world.secrets.insert("ns", "login", Arc::new(secret));
+        let printed = format!("{world:?}");
+        assert!(printed.contains("login") && !printed.contains("hunter2"), "{printed}");
     }
 }
