@@ -28,9 +28,6 @@ pub(crate) trait Client: Source + Sink {
     /// Whether the head of the answer was queued.
     fn is_started(&self) -> bool;
 
-    /// Whether the request's body was read to its end.
-    fn is_read(&self) -> bool;
-
     /// `:protocol` of an extended CONNECT.
     fn protocol(&self) -> Option<&[u8]>;
 

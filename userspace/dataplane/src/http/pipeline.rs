@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use pierhead_http1::{
     BodyLength, Known, Method, OwnedValue, ResponseHead, Status, Value, Version, encode, upgrade_accepted,
 };
-use pierhead_model::{Limits, PathMatch};
+use pierhead_model::{BackendProtocol, Limits, PathMatch};
 use pierhead_route::Found;
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep};
@@ -164,7 +164,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         scratch.target.extend_from_slice(scratch.request.target.as_bytes());
         scratch.host.clear();
 
-        let upgrade = upgrade::asked(&scratch.request, self.client.protocol(), body);
+        let mut upgrade = upgrade::asked(&scratch.request, self.client.protocol(), body);
         Self::normalise(scratch, upgrade.as_ref())?;
         let matched = self.find(runtime, scratch)?;
         let limits = matched.listener.limits();
@@ -178,6 +178,13 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             .and_then(|_| Cors::origin_of(&scratch.request));
         self.request_policies(&matched, scratch, upgrade.as_ref())?;
         let (backend, filters) = self.choose_backend(matched.rule)?;
+        if backend.protocol() == BackendProtocol::Http2
+            && let Some(upgrade) = upgrade.take()
+            && upgrade.extended_connect
+        {
+            // Our HTTP/2 backends are not asked for tunnels.
+            return Err(Reply::new(501, Reason::BackendProtocol).into());
+        }
         let mirrors = mirroring::Due::of(&matched.rule.filters, filters, &scratch.request);
         self.filter(filters, &matched, scratch)?;
 
@@ -203,6 +210,10 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             && scratch.response.status == Status::SWITCHING_PROTOCOLS
         {
             return self.tunnel(upgrade, answered, &matched, filters, scratch, origin).await;
+        }
+        if upgrade.is_some_and(|upgrade| upgrade.extended_connect) && scratch.response.status.code() < 300 {
+            // To an extended CONNECT any 2xx says that there is a tunnel (RFC 8441 §5).
+            return Err(Reply::new(502, Reason::BackendProtocol).into());
         }
         Self::response_policies(&matched, filters, &mut scratch.response, origin.as_ref());
         self.pass_on(answered, limits, scratch).await
@@ -479,7 +490,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             Err(Broke::Deadline) => Err(timed_out()),
             Err(Broke::Upstream(fault)) => {
                 let replay = self.tape.is_replayable();
-                let failed = if upstream.is_stale()
+                let failed = if upstream.is_stale(&fault)
                     && replay
                     && (scratch.request.method.is_idempotent() || upstream.is_not_begun(&fault))
                 {

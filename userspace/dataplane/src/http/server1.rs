@@ -363,10 +363,6 @@ impl<S: Stream> Client for Http1Client<'_, S> {
         self.started
     }
 
-    fn is_read(&self) -> bool {
-        self.reader.is_done()
-    }
-
     fn protocol(&self) -> Option<&[u8]> {
         None
     }

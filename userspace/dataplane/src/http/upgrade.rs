@@ -7,7 +7,7 @@ use pierhead_http1::{BodyLength, Known, Method, RequestHead, ResponseHead, Statu
 pub(crate) struct Upgrade {
     /// The protocol, as the client wrote it.
     pub(crate) protocol: Vec<u8>,
-    extended_connect: bool,
+    pub(crate) extended_connect: bool,
 }
 
 /// What `head` asks for, before fields of the connection are removed. `protocol` is `:protocol` of an extended CONNECT.

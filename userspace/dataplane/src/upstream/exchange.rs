@@ -75,11 +75,12 @@ impl Upstream {
         }
     }
 
-    /// Whether the connection had waited in the pool and nothing came back: it was probably closed at that time.
-    pub(crate) fn is_stale(&self) -> bool {
+    /// Whether the connection, not the backend, is probably to blame: it had waited in the pool and nothing came back, or
+    /// the stream was refused.
+    pub(crate) fn is_stale(&self, fault: &Fault) -> bool {
         match self {
             Self::Http1(exchange) => exchange.is_reused() && exchange.is_unanswered(),
-            Self::Http2(_) => false,
+            Self::Http2(_) => http2::is_refused(fault),
         }
     }
 

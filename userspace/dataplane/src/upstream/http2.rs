@@ -23,7 +23,7 @@ use tokio::{
 use super::{Backend, ConnectError, Lease, http1::Came};
 use crate::http::{Fault, Front, Sink, Source, StreamReader, StreamWriter, http2};
 
-/// Streams we assume a new connection takes until its SETTINGS say.
+/// Requests given to a new connection until its SETTINGS say how many streams it takes; they wait for those.
 const ASSUMED_STREAMS: usize = 100;
 
 /// What a stream, and a connection, may send us unread.
@@ -43,7 +43,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn has_room(&self) -> bool {
-        !self.closed.get() && self.active.get() < self.send.current_max_send_streams()
+        let most = match self.send.current_max_send_streams() {
+            0 => ASSUMED_STREAMS,
+            known => known,
+        };
+        !self.closed.get() && self.active.get() < most
     }
 
     pub(super) fn is_stale(&self, now: Instant, limit: Duration) -> bool {
@@ -211,7 +215,7 @@ async fn open(lease: &Lease, backend: &Backend, limit: Duration) -> Result<Share
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(64 * 1024)
-        .initial_max_send_streams(ASSUMED_STREAMS)
+        .initial_max_send_streams(0)
         .enable_push(false)
         .handshake::<_, Bytes>(stream);
     let (send, connection) = timeout(limit, handshake)

@@ -125,6 +125,7 @@ impl Verifier {
         self.identities.iter().any(|identity| match identity {
             ServerIdentity::Dns(name) => {
                 ServerName::try_from(name.as_str()).is_ok_and(|name| verify_server_name(certificate, &name).is_ok())
+                    || has_short_wildcard(der, name.as_str())
             }
             ServerIdentity::Uri(wanted) => has_uri(der, wanted),
         })
@@ -132,14 +133,33 @@ impl Verifier {
 }
 
 fn has_uri(der: &CertificateDer<'_>, wanted: &str) -> bool {
+    has_name(der, |name| matches!(name, GeneralName::URI(uri) if *uri == wanted))
+}
+
+/// Whether a name is `*.suffix` of `wanted` with a suffix of one label, as clusters name themselves (`*.local`): webpki
+/// wants two, for the sake of public names, which a policy's trust anchors have nothing to do with.
+fn has_short_wildcard(der: &CertificateDer<'_>, wanted: &str) -> bool {
+    let Some((_, suffix)) = wanted.split_once('.').filter(|(first, _)| !first.is_empty()) else {
+        return false;
+    };
+    let matches = |pattern: &str| {
+        let rest = pattern.strip_prefix("*.");
+        rest.is_some_and(|rest| !rest.contains('.') && rest.eq_ignore_ascii_case(suffix))
+    };
+    has_name(
+        der,
+        |name| matches!(name, GeneralName::DNSName(pattern) if matches(pattern)),
+    )
+}
+
+fn has_name(der: &CertificateDer<'_>, wanted: impl Fn(&GeneralName<'_>) -> bool) -> bool {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
         return false;
     };
     let Ok(Some(names)) = certificate.subject_alternative_name() else {
         return false;
     };
-    let mut uris = names.value.general_names.iter();
-    uris.any(|name| matches!(name, GeneralName::URI(uri) if *uri == wanted))
+    names.value.general_names.iter().any(wanted)
 }
 
 impl ServerCertVerifier for Verifier {

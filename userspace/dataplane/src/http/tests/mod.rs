@@ -1,16 +1,20 @@
 //! The pipeline on real sockets: raw bytes in, raw bytes out. One worker, everything in one thread.
 
+mod filters;
 mod framing;
+mod http2;
 mod proxying;
+mod tls;
+mod upgrades;
 
 use std::{cell::RefCell, future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use pierhead_model::{
-    Age, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, Bind, BindAddress, BindKey, BindPort,
-    Endpoint, EndpointState, Endpoints, EndpointsId, Filter, HostPattern, HostSelection, HttpMatch, HttpOptions,
-    HttpRoute, HttpRule, InvalidReason, Limits, Listener, ListenerId, ListenerKind, Origin, PathMatch, Retry,
-    RouteFlavor, RouteId, Snapshot, Timeouts, Transport, WeightedBackend,
+    Age, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Bind, BindAddress, BindKey,
+    BindPort, Endpoint, EndpointState, Endpoints, EndpointsId, Filter, HostPattern, HostSelection, HttpMatch,
+    HttpOptions, HttpRoute, HttpRule, InvalidReason, Limits, Listener, ListenerId, ListenerKind, Origin, PathMatch,
+    Retry, RouteFlavor, RouteId, Snapshot, Timeouts, Transport, TrustAnchors, WeightedBackend,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -83,6 +87,9 @@ pub(super) struct Setup {
     pub(super) rules: Vec<Rule>,
     pub(super) backends: Vec<(&'static str, BackendProtocol, Vec<SocketAddr>)>,
     pub(super) limits: Limits,
+    /// Of all backends.
+    pub(super) tls: Option<BackendTls>,
+    pub(super) trust: Vec<TrustAnchors>,
 }
 
 impl Setup {
@@ -100,7 +107,17 @@ impl Setup {
                 .map(|(name, address)| (*name, BackendProtocol::Http1, vec![*address]))
                 .collect(),
             limits: Limits::default(),
+            tls: None,
+            trust: Vec::new(),
         }
+    }
+
+    /// The same with HTTP/2 to all backends.
+    pub(super) fn http2(mut self) -> Self {
+        for (_, protocol, _) in &mut self.backends {
+            *protocol = BackendProtocol::Http2;
+        }
+        self
     }
 
     fn snapshot(&self, port: u16) -> Snapshot {
@@ -130,6 +147,9 @@ impl Setup {
                 })],
             }),
         );
+        for trust in &self.trust {
+            snapshot.trust.insert(trust.id.clone(), Arc::new(trust.clone()));
+        }
         for (number, rule) in self.rules.iter().enumerate() {
             let name = format!("route-{number}");
             let id = RouteId(Origin::new("HTTPRoute", "default", &name));
@@ -193,7 +213,7 @@ impl Setup {
                     origin: Origin::new("Service", "default", name),
                     target: BackendTarget::Endpoints(EndpointsId::new(name)),
                     protocol: *protocol,
-                    tls: None,
+                    tls: self.tls.clone(),
                 }),
             );
             snapshot.endpoints.insert(
