@@ -30,7 +30,10 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     {\"id\":4711,\"name\":\"lamp\",\"price\":\"12.50 EUR\"}";
 
 fn main() {
-    let rounds: u32 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let rounds: u32 = std::env::args()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(10_000);
     let limits = Limits::default();
     let mut constant = Headers::new();
     constant.append(Known::XForwardedFor, Value::from_static("192.0.2.1"));
@@ -53,7 +56,10 @@ fn main() {
         let parsed = responses.parse(black_box(RESPONSE), &mut response, request.method, &limits);
         let Ok(Some(start)) = parsed else { return };
         strip_hop_by_hop(&mut response.headers);
-        let asked = Asked { method: request.method, version: Version::Http11 };
+        let asked = Asked {
+            method: request.method,
+            version: Version::Http11,
+        };
         let _framing = encode::response(&response, asked, start.body, Connection::Default, &mut out);
         let body = &RESPONSE[start.consumed..];
         let mut decoder = BodyDecoder::new(start.body, &limits);

@@ -117,6 +117,17 @@ pub(crate) fn value_end(bytes: &[u8], mut from: usize) -> usize {
         .map_or(bytes.len(), |at| from + at)
 }
 
+/// Index of the first colon among the first 40 bytes, as far as they come in whole words: a quick look for what is
+/// nearly always there.
+pub(crate) fn near_colon(bytes: &[u8]) -> Option<usize> {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().take(5).enumerate().find_map(|(at, word)| {
+        let differ = u64::from_le_bytes(*word) ^ (ONES * b':' as u64);
+        let hits = differ.wrapping_sub(ONES) & !differ & HIGH;
+        (hits != 0).then(|| at * 8 + hits.trailing_zeros() as usize / 8)
+    })
+}
+
 /// `bytes` without leading and trailing SP and HTAB.
 pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = bytes

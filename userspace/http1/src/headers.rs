@@ -61,6 +61,8 @@ pub struct Headers {
     fields: Vec<Field>,
     /// Bits of known names that may be present; a clear bit means absent.
     present: u128,
+    /// Bits of known names that may be there more than once; a clear bit means at most once.
+    repeated: u128,
     live: u32,
 }
 
@@ -84,7 +86,12 @@ impl<'s> Iterator for Values<'s, '_> {
 
     fn next(&mut self) -> Option<&'s [u8]> {
         let at = self.headers.find(self.name, self.from)?;
-        self.from = at + 1;
+        // Spares the look through the rest for a name that stands there once.
+        self.from = if self.headers.may_repeat(self.name) {
+            at + 1
+        } else {
+            usize::MAX
+        };
         Some(self.headers.value(&self.headers.fields[at]))
     }
 }
@@ -131,6 +138,7 @@ impl Headers {
             buf: Vec::new(),
             fields: Vec::new(),
             present: 0,
+            repeated: 0,
             live: 0,
         }
     }
@@ -141,6 +149,7 @@ impl Headers {
             buf: Vec::with_capacity(bytes),
             fields: Vec::with_capacity(fields),
             present: 0,
+            repeated: 0,
             live: 0,
         }
     }
@@ -150,6 +159,7 @@ impl Headers {
         self.buf.clear();
         self.fields.clear();
         self.present = 0;
+        self.repeated = 0;
         self.live = 0;
     }
 
@@ -183,7 +193,8 @@ impl Headers {
     pub fn only<'n>(&self, name: impl Into<Name<'n>>) -> Option<&[u8]> {
         let name = name.into();
         let at = self.find(name, 0)?;
-        self.find(name, at + 1).is_none().then(|| self.value(&self.fields[at]))
+        let repeated = self.may_repeat(name) && self.find(name, at + 1).is_some();
+        (!repeated).then(|| self.value(&self.fields[at]))
     }
 
     /// The values of all fields of that name, in order.
@@ -246,6 +257,7 @@ impl Headers {
                 value_end: field.value_end + shift,
                 ..*field
             }));
+        self.repeated |= other.repeated | self.present & other.present;
         self.present |= other.present;
         self.live += other.live;
     }
@@ -291,6 +303,7 @@ impl Headers {
             }
         }
         self.present &= !names;
+        self.repeated &= !names;
     }
 
     /// Appends all lines but those of known names in `skip`; no empty line. Neighbours in the buffer go in one copy.
@@ -325,6 +338,10 @@ impl Headers {
         name.known().is_none_or(|known| self.present & known.bit() != 0)
     }
 
+    fn may_repeat(&self, name: Name<'_>) -> bool {
+        name.known().is_none_or(|known| self.repeated & known.bit() != 0)
+    }
+
     fn find(&self, name: Name<'_>, from: usize) -> Option<usize> {
         let rest = self.fields.get(from..)?;
         let at = match name.known() {
@@ -355,6 +372,7 @@ impl Headers {
         }
         if let Some(known) = name.known() {
             self.present &= !known.bit();
+            self.repeated &= !known.bit();
         }
         removed
     }
@@ -397,7 +415,9 @@ impl Headers {
     }
 
     fn push_field(&mut self, field: Field) {
-        self.present |= field.bit();
+        let bit = field.bit();
+        self.repeated |= self.present & bit;
+        self.present |= bit;
         self.live += 1;
         self.fields.push(field);
     }

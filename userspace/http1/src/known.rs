@@ -147,22 +147,106 @@ const fn table() -> [u8; SLOTS] {
 
 static TABLE: [u8; SLOTS] = table();
 
+/// Longest known name in words of eight bytes.
+const WORDS: usize = 5;
+
+/// A known name as little-endian words, zero behind its end, and 0x20 under each of its letters: a text equals it in
+/// any case exactly when its own words with those bits set do.
+struct Folded {
+    len: usize,
+    words: [u64; WORDS],
+    letters: [u64; WORDS],
+}
+
+const fn folded(name: &str) -> Folded {
+    let name = name.as_bytes();
+    assert!(name.len() <= WORDS * 8, "a known name is longer than its table");
+    let mut entry = Folded {
+        len: name.len(),
+        words: [0; WORDS],
+        letters: [0; WORDS],
+    };
+    let mut at = 0;
+    while at < name.len() {
+        let shift = at % 8 * 8;
+        entry.words[at / 8] |= (name[at] as u64) << shift;
+        if name[at].is_ascii_lowercase() {
+            entry.letters[at / 8] |= 0x20 << shift;
+        }
+        at += 1;
+    }
+    entry
+}
+
+static FOLDED: [Folded; Known::ALL.len()] = {
+    const EMPTY: Folded = Folded {
+        len: 0,
+        words: [0; WORDS],
+        letters: [0; WORDS],
+    };
+    let mut all = [EMPTY; Known::ALL.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = folded(Known::ALL[at].as_str());
+        at += 1;
+    }
+    all
+};
+
+/// Up to seven bytes as a little-endian word.
+fn short_word(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << ((len - 4) * 8);
+    }
+    match bytes {
+        [] => 0,
+        [first, ..] => {
+            let (middle, last) = (len / 2, len - 1);
+            u64::from(*first) | u64::from(bytes[middle]) << (middle * 8) | u64::from(bytes[last]) << (last * 8)
+        }
+    }
+}
+
 impl Known {
     /// The number of `name`, in any case.
-    pub const fn of(name: &[u8]) -> Option<Self> {
+    pub fn of(name: &[u8]) -> Option<Self> {
         if name.is_empty() {
             return None;
         }
-        let at = TABLE[slot(name)];
-        if at == NONE {
+        let at = usize::from(TABLE[slot(name)]);
+        let entry = FOLDED.get(at)?;
+        if entry.len != name.len() {
             return None;
         }
-        let known = Self::ALL[at as usize];
-        if name.eq_ignore_ascii_case(known.as_str().as_bytes()) {
-            Some(known)
-        } else {
-            None
+        let (whole, rest) = name.as_chunks::<8>();
+        let mut differ = 0;
+        let mut word = 0;
+        for chunk in whole {
+            differ |= (u64::from_le_bytes(*chunk) | entry.letters[word]) ^ entry.words[word];
+            word += 1;
         }
+        if !rest.is_empty() {
+            // Eight bytes before the end, when there are, without those already compared.
+            let last = name.last_chunk::<8>().map_or_else(
+                || short_word(rest),
+                |last| u64::from_le_bytes(*last) >> ((8 - rest.len()) * 8),
+            );
+            differ |= (last | entry.letters[word]) ^ entry.words[word];
+        }
+        (differ == 0).then(|| Self::ALL[at])
+    }
+
+    /// As [`Known::of`], for constants.
+    pub(crate) const fn of_static(name: &[u8]) -> Option<Self> {
+        let mut at = 0;
+        while at < Self::ALL.len() {
+            if name.eq_ignore_ascii_case(Self::ALL[at].as_str().as_bytes()) {
+                return Some(Self::ALL[at]);
+            }
+            at += 1;
+        }
+        None
     }
 
     pub(crate) const fn bit(self) -> u128 {
@@ -184,6 +268,26 @@ pub(crate) const fn set(names: &[Known]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lookups_agree_on_texts_that_differ_in_one_byte() {
+        for &known in Known::ALL {
+            let mut text = known.as_str().as_bytes().to_vec();
+            for at in 0..text.len() {
+                let byte = text[at];
+                for other in 0..=255 {
+                    text[at] = other;
+                    assert_eq!(
+                        Known::of(&text),
+                        Known::of_static(&text),
+                        "{:?}",
+                        String::from_utf8_lossy(&text)
+                    );
+                }
+                text[at] = byte;
+            }
+        }
+    }
 
     #[test]
     fn every_known_name_is_found_in_any_case_and_nothing_else_is() {

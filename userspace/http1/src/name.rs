@@ -53,7 +53,7 @@ impl<'a> Name<'a> {
         }
         Name {
             text,
-            known: Known::of(text),
+            known: Known::of_static(text),
         }
     }
 

@@ -138,6 +138,17 @@ impl FieldScan {
                         self.state = FieldState::Name;
                     }
                 },
+                // Nearly every name is known and whole: then its characters need no look.
+                FieldState::Name
+                    if self.at == self.line
+                        && let Some(len) = chars::near_colon(&window[self.at..])
+                        && let Some(known) = Known::of(&window[self.at..self.at + len]) =>
+                {
+                    self.name_end = self.at + len;
+                    self.known = Some(known);
+                    self.at = self.name_end + 1;
+                    self.state = FieldState::BeforeValue;
+                }
                 FieldState::Name => {
                     self.at = chars::token_end(window, self.at);
                     if self.at - self.line > usize::from(u16::MAX) {
