@@ -14,6 +14,7 @@ mod node;
 mod picture;
 mod standalone;
 mod status;
+mod steering;
 mod uninstall;
 
 use std::io::{self, Write};

@@ -1,130 +1,168 @@
 //! The control plane's own numbers, beside those of the data plane.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
-use pierhead_model::Severity;
+use pierhead_controller::files::Published;
+use pierhead_model::{Severity, Transport};
 
 use crate::admin::Shared;
+use crate::picture;
 
-/// Everything, in the Prometheus text format.
-pub(crate) fn text(shared: &Shared) -> String {
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, samples: &[(String, f64)]| {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+/// A page in the Prometheus text format, in the making.
+struct Page(String);
+
+impl Page {
+    fn family<V: Display>(
+        &mut self,
+        kind: &str,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (String, V)>,
+    ) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in samples {
-            let _ = writeln!(text, "{name}{labels} {value}");
+            let _ = writeln!(self.0, "{name}{labels} {value}");
         }
-    };
-    let one = |value: f64| vec![(String::new(), value)];
+    }
+
+    fn gauge<V: Display>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (String, V)>) {
+        self.family("gauge", name, help, samples);
+    }
+
+    fn one<V: Display>(&mut self, name: &str, help: &str, value: V) {
+        self.gauge(name, help, [(String::new(), value)]);
+    }
+}
+
+/// Everything.
+pub(crate) fn text(shared: &Shared) -> String {
+    let mut page = Page(String::new());
     let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
-    gauge(
+    page.gauge(
         "pierhead_build_info",
         "Constant 1; the version is a label.",
-        &[(version, 1.0)],
+        [(version, 1)],
     );
-    gauge(
+    page.one(
         "pierhead_ready",
         "1 while the configuration is in force.",
-        &one(f64::from(u8::from(shared.is_ready()))),
+        u8::from(shared.is_ready()),
     );
-    gauge(
-        "pierhead_uptime_seconds",
-        "Since the process started.",
-        &one(shared.started.elapsed().as_secs_f64()),
-    );
-    let Some(live) = shared.live() else { return text };
+    let uptime = shared.started.elapsed().as_secs_f64();
+    page.one("pierhead_uptime_seconds", "Since the process started.", uptime);
+    let Some(live) = shared.live() else { return page.0 };
     let mode = &live.node.mode;
     let labels = format!(
         "{{asked=\"{}\",chosen=\"{}\"}}",
         mode.asked.as_str(),
         mode.chosen.as_str()
     );
-    gauge(
+    page.gauge(
         "pierhead_ebpf_mode",
         "Constant 1; how much the kernel does is a label.",
-        &[(labels, 1.0)],
+        [(labels, 1)],
     );
-    let paths = live.node.paths();
-    let samples: Vec<_> = paths
-        .iter()
-        .map(|path| {
-            (
-                format!(
-                    "{{bind=\"{}\",path=\"{}\"}}",
-                    path.bind,
-                    crate::picture::path_name(path.path)
-                ),
-                1.0,
-            )
-        })
-        .collect();
-    gauge(
+    let paths = live.node.paths().into_iter();
+    let labels = paths.map(|path| format!("{{bind=\"{}\",path=\"{}\"}}", path.bind, picture::path_name(path.path)));
+    page.gauge(
         "pierhead_bind_path",
         "1 for the data path that carries each bind.",
-        &samples,
+        labels.map(|labels| (labels, 1)),
     );
     let published = live.published.borrow().clone();
-    let count = |length: usize| u32::try_from(length).map_or(f64::MAX, f64::from);
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "a count of configurations stays far below 2^53"
-    )]
-    gauge(
+    configuration(&mut page, &published);
+    page.0.push_str(&live.node.dataplane.metrics());
+    if let Some(steering) = &live.node.steering {
+        match steering.counters() {
+            Ok(counters) => kernel(&mut page, &counters),
+            // The other numbers are still worth having.
+            Err(error) => tracing::warn!("the kernel's counters cannot be read: {error}"),
+        }
+    }
+    page.0
+}
+
+fn configuration(page: &mut Page, published: &Published) {
+    page.one(
         "pierhead_config_version",
         "Counts the configurations published.",
-        &one(published.version as f64),
+        published.version,
     );
-    gauge(
-        "pierhead_config_objects",
-        "Objects in force.",
-        &one(count(published.objects)),
-    );
-    let severe = |severity: Severity| {
-        published
-            .translation
-            .problems
-            .iter()
-            .filter(|one| one.severity == severity)
-            .count()
-    };
+    page.one("pierhead_config_objects", "Objects in force.", published.objects);
+    let all = &published.translation.problems;
+    let severe = |severity: Severity| all.iter().filter(|one| one.severity == severity).count();
     let problems = [
-        ("{source=\"file\",severity=\"error\"}", published.file_problems.len()),
-        ("{source=\"translation\",severity=\"error\"}", severe(Severity::Error)),
-        (
-            "{source=\"translation\",severity=\"warning\"}",
-            severe(Severity::Warning),
-        ),
+        ("file", "error", published.file_problems.len()),
+        ("translation", "error", severe(Severity::Error)),
+        ("translation", "warning", severe(Severity::Warning)),
     ];
-    let samples: Vec<_> = problems
-        .map(|(labels, number)| (labels.to_owned(), count(number)))
-        .to_vec();
-    gauge(
+    let samples =
+        problems.map(|(source, severity, number)| (format!("{{source=\"{source}\",severity=\"{severity}\"}}"), number));
+    page.gauge(
         "pierhead_config_problems",
         "What is wrong with the configuration now.",
-        &samples,
+        samples,
     );
     let took = published.took.as_secs_f64();
-    gauge(
+    page.one(
         "pierhead_config_translate_seconds",
         "Reading and translating the last change.",
-        &one(took),
+        took,
     );
-    let expiry: Vec<_> = published
-        .translation
-        .snapshot
-        .certificates
-        .values()
-        .map(|one| {
-            #[allow(clippy::cast_precision_loss, reason = "seconds since the epoch stay far below 2^53")]
-            let seconds = one.not_after as f64;
-            (format!("{{certificate=\"{}\"}}", one.id), seconds)
-        })
-        .collect();
-    gauge(
-        "pierhead_certificate_not_after_seconds",
-        "End of validity, seconds since the Unix epoch.",
-        &expiry,
+    let certificates = published.translation.snapshot.certificates.values();
+    let expiry = certificates.map(|one| (format!("{{certificate=\"{}\"}}", one.id), one.not_after));
+    let help = "End of validity, seconds since the Unix epoch.";
+    page.gauge("pierhead_certificate_not_after_seconds", help, expiry);
+}
+
+/// What the kernel programs counted.
+fn kernel(page: &mut Page, counters: &pierhead_kernel::Counters) {
+    let outcomes = |all: &[(&str, u64)]| -> Vec<(String, u64)> {
+        all.iter()
+            .map(|(outcome, number)| (format!("{{outcome=\"{outcome}\"}}"), *number))
+            .collect()
+    };
+    let mut counter = |name: &str, help: &str, samples: Vec<(String, u64)>| page.family("counter", name, help, samples);
+    let name = "pierhead_kernel_lookups_total";
+    counter(
+        name,
+        "Socket lookups by the steering program.",
+        outcomes(&counters.steered),
     );
-    text.push_str(&live.node.dataplane.metrics());
-    text
+    let name = "pierhead_kernel_outcomes_total";
+    counter(
+        name,
+        "Packets on external interfaces by what became of them.",
+        outcomes(&counters.outcomes),
+    );
+    let (mut packets, mut bytes, mut flows, mut up) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (bind, traffic) in &counters.binds {
+        let protocol = match bind.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let labels = |direction: &str| format!("{{bind=\"{bind}\",protocol=\"{protocol}\"{direction}}}");
+        for (direction, packet, byte) in [
+            (",direction=\"in\"", traffic.packets_in, traffic.bytes_in),
+            (",direction=\"out\"", traffic.packets_out, traffic.bytes_out),
+        ] {
+            packets.push((labels(direction), packet));
+            bytes.push((labels(direction), byte));
+        }
+        flows.push((labels(""), traffic.flows));
+        up.push((labels(""), traffic.to_stack));
+    }
+    counter(
+        "pierhead_kernel_packets_total",
+        "Packets balanced in the kernel.",
+        packets,
+    );
+    counter("pierhead_kernel_bytes_total", "Bytes balanced in the kernel.", bytes);
+    counter("pierhead_kernel_flows_total", "Flows opened in the kernel.", flows);
+    counter(
+        "pierhead_kernel_to_stack_total",
+        "Packets of a kernel bind left to userspace.",
+        up,
+    );
+    page.one("pierhead_kernel_flows", "Entries of the flow table.", counters.flows);
 }

@@ -7,69 +7,121 @@ use anyhow::Result;
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
 use pierhead_model::{DataPath, DataPathReport, Snapshot};
 
-use crate::cli::{Ebpf, Standalone};
-use crate::machine;
-
-/// How much the kernel does, and why that much.
-#[derive(Clone, Debug)]
-pub(crate) struct Mode {
-    pub(crate) asked: Ebpf,
-    pub(crate) chosen: Ebpf,
-    pub(crate) why: String,
-}
+use crate::cli::Standalone;
+use crate::steering::{self, Mode, Steering};
 
 /// Workers, and the kernel programs that bring them their connections.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) mode: Mode,
     pub(crate) dataplane: Dataplane,
-    /// What carries each bind of the snapshot in force.
-    paths: Mutex<Vec<DataPathReport>>,
+    pub(crate) steering: Option<Steering>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    in_force: Arc<Snapshot>,
+    /// What carries each bind of it.
+    paths: Vec<DataPathReport>,
+    active: bool,
 }
 
 impl Node {
     pub(crate) fn start(options: &Standalone) -> Result<Self> {
-        let mode = choose(options.ebpf)?;
-        let config = Config {
-            accept: AcceptMode::Bound,
+        let (mode, steering) = steering::open(options)?;
+        let dataplane = Dataplane::start(Config {
+            accept: if steering.is_some() {
+                AcceptMode::Steered
+            } else {
+                AcceptMode::Bound
+            },
             access_log: match &*options.access_log {
                 "off" => AccessLog::Off,
                 "-" => AccessLog::Stdout,
                 path => AccessLog::File(path.into()),
             },
             workers: options.workers.unwrap_or_else(|| Config::default().workers),
-        };
-        let dataplane = Dataplane::start(config)?;
+        })?;
+        if let Some(steering) = &steering {
+            steering.register(&dataplane)?;
+        }
         Ok(Self {
             mode,
             dataplane,
-            paths: Mutex::default(),
+            steering,
+            state: Mutex::default(),
         })
     }
 
     /// Puts a snapshot in force. Blocks for the milliseconds it takes.
-    pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) {
-        let report = self.dataplane.apply(Arc::clone(snapshot));
-        for bind in report.binds.iter().filter(|bind| bind.path == DataPath::None) {
-            tracing::error!("{} is not served: {}", bind.bind, bind.why);
+    ///
+    /// The workers know endpoints, routes and listeners before the kernel sends them a connection for a new bind; and the
+    /// kernel stops sending for a bind before they forget it.
+    ///
+    /// # Errors
+    /// When the kernel refuses the very first one. Later it keeps what it had, and that is said.
+    pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(steering) = &self.steering {
+            let mut remaining = Snapshot::clone(&state.in_force);
+            remaining.binds.retain(|bind, _| snapshot.binds.contains_key(bind));
+            if remaining.binds.len() < state.in_force.binds.len()
+                && let Err(error) = steering.apply(&remaining)
+            {
+                tracing::error!("the kernel keeps binds that are gone: {error}");
+            }
         }
-        *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = report.binds;
+        let mut paths = self.dataplane.apply(Arc::clone(snapshot)).binds;
+        if let Some(steering) = &self.steering {
+            match steering.apply(snapshot) {
+                Ok(reports) => {
+                    for report in reports {
+                        let own = paths.iter_mut().find(|path| path.bind == report.bind);
+                        // What the workers cannot serve the kernel does not make good, unless it serves it itself.
+                        if let Some(own) =
+                            own.filter(|own| own.path != DataPath::None || report.path == DataPath::Kernel)
+                        {
+                            *own = report;
+                        }
+                    }
+                }
+                Err(error) if !state.active => return Err(error.into()),
+                Err(error) => tracing::error!("the kernel keeps the configuration it had: {error}"),
+            }
+            if !state.active {
+                steering.activate()?;
+                state.active = true;
+            }
+        }
+        for path in paths
+            .iter()
+            .filter(|path| path.path == DataPath::None && !state.paths.contains(path))
+        {
+            tracing::error!("{} is not served: {}", path.bind, path.why);
+        }
+        state.paths = paths;
+        state.in_force = Arc::clone(snapshot);
+        Ok(())
     }
 
     /// What carries each bind, and why nothing better does.
     pub(crate) fn paths(&self) -> Vec<DataPathReport> {
         let status = self.dataplane.status();
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut paths = self.state.lock().unwrap_or_else(PoisonError::into_inner).paths.clone();
         // A bind that failed is tried again: what the workers say now is newer.
-        for path in &mut paths {
-            if let Some(now) = status.binds.iter().find(|now| now.bind == path.bind)
-                && path.path == DataPath::None
-            {
+        for path in paths.iter_mut().filter(|path| path.path == DataPath::None) {
+            if let Some(now) = status.binds.iter().find(|now| now.bind == path.bind) {
                 path.path = now.path;
                 path.why.clone_from(&now.why);
             }
         }
         paths
+    }
+
+    /// Housekeeping, every second. True: a successor has taken over, it is time to end.
+    pub(crate) fn tick(&self) -> bool {
+        self.steering.as_ref().is_some_and(Steering::tick)
     }
 
     /// Ends gracefully: nothing new, then what is in flight.
@@ -79,19 +131,4 @@ impl Node {
             tracing::warn!("{} connections were cut after {:?}", report.cut, report.took);
         }
     }
-}
-
-fn choose(asked: Ebpf) -> Result<Mode> {
-    let why = if machine::is_root() {
-        "asked for".to_owned()
-    } else {
-        "not root: as root, the kernel would steer any address and port here, ports below 1024 and \
-         address pools included, and balance TCP and UDP by itself"
-            .to_owned()
-    };
-    Ok(Mode {
-        asked,
-        chosen: Ebpf::Off,
-        why,
-    })
 }

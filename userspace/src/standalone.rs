@@ -60,7 +60,7 @@ async fn serve(options: &Standalone, state_dir: &std::path::Path) -> Result<Exit
 
     let mut teller = Teller::default();
     let first = published.borrow_and_update().clone();
-    apply(&node, &first, &mut teller);
+    apply(&node, &first, &mut teller)?;
     shared.set_ready(true);
     tracing::info!(admin = %address, "ready: {} objects from {}", first.objects, options.config.display());
     drop(first);
@@ -91,14 +91,22 @@ async fn follow(
     terminate: &mut tokio::signal::unix::Signal,
     interrupt: &mut tokio::signal::unix::Signal,
 ) -> Result<()> {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            _ = second.tick() => {
+                if node.tick() {
+                    tracing::info!("another pierhead has taken over");
+                    return Ok(());
+                }
+            }
             changed = published.changed() => {
                 changed.context("the watching of the folder ended")?;
                 let now = published.borrow_and_update().clone();
                 let started = Instant::now();
                 // The main thread of this runtime: the admin address is served by the other one meanwhile.
-                apply(node, &now, teller);
+                apply(node, &now, teller)?;
                 tracing::info!(
                     version = now.version,
                     objects = now.objects,
@@ -113,9 +121,9 @@ async fn follow(
     }
 }
 
-fn apply(node: &Node, published: &Published, teller: &mut Teller) {
+fn apply(node: &Node, published: &Published, teller: &mut Teller) -> Result<()> {
     teller.tell(published);
-    node.apply(&Arc::new(published.translation.snapshot.clone()));
+    node.apply(&Arc::new(published.translation.snapshot.clone()))
 }
 
 /// Says each problem once, when it comes and when it goes.

@@ -1,0 +1,186 @@
+//! The choice of how much the kernel does, and the kernel data plane as this process holds it.
+
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, anyhow};
+use pierhead_dataplane::Dataplane;
+use pierhead_kernel::{Capabilities, Counters, Kernel, KernelError, Options, WorkerSockets};
+use pierhead_model::{DataPathReport, Snapshot};
+
+use crate::cli::{Ebpf, Standalone};
+
+/// How much the kernel does, and why that much.
+#[derive(Clone, Debug)]
+pub(crate) struct Mode {
+    pub(crate) asked: Ebpf,
+    pub(crate) chosen: Ebpf,
+    pub(crate) why: String,
+}
+
+/// The kernel data plane, opened.
+#[derive(Debug)]
+pub(crate) struct Steering {
+    kernel: Mutex<Kernel>,
+}
+
+/// Decides what to use on this machine and opens it. `None`: nothing.
+///
+/// What was asked for by name and cannot be had is an error; `auto` takes less, and says why. A second instance is an
+/// error in any case: the first one would get the traffic.
+pub(crate) fn open(options: &Standalone) -> Result<(Mode, Option<Steering>)> {
+    let asked = options.ebpf;
+    if asked == Ebpf::Off {
+        return Ok((
+            Mode {
+                asked,
+                chosen: Ebpf::Off,
+                why: "asked for".into(),
+            },
+            None,
+        ));
+    }
+    let (chosen, why) = choose(asked, &pierhead_kernel::probe(&options.nic))?;
+    if chosen == Ebpf::Off {
+        return Ok((Mode { asked, chosen, why }, None));
+    }
+    let kernel = Kernel::open(Options {
+        mode: if chosen == Ebpf::Full {
+            pierhead_kernel::Mode::Full
+        } else {
+            pierhead_kernel::Mode::Steer
+        },
+        nics: options.nic.clone(),
+        node: options.node_name.clone(),
+        ..Options::default()
+    });
+    match kernel {
+        Ok(kernel) => Ok((
+            Mode { asked, chosen, why },
+            Some(Steering {
+                kernel: Mutex::new(kernel),
+            }),
+        )),
+        Err(error @ KernelError::SecondInstance { .. }) => Err(error.into()),
+        Err(error) if asked == Ebpf::Auto => {
+            let why = format!("the kernel programs cannot be used: {error}");
+            tracing::warn!("{why}; going on with sockets only");
+            Ok((
+                Mode {
+                    asked,
+                    chosen: Ebpf::Off,
+                    why,
+                },
+                None,
+            ))
+        }
+        Err(error) => Err(error).with_context(|| format!("--ebpf={} cannot be had", asked.as_str())),
+    }
+}
+
+fn choose(asked: Ebpf, can: &Capabilities) -> Result<(Ebpf, String)> {
+    let refuse = |why: &str| {
+        Err(anyhow!(
+            "--ebpf={} cannot be had: {why} (or use --ebpf=auto, which takes what there is)",
+            asked.as_str()
+        ))
+    };
+    match (asked, &can.steer, &can.l4) {
+        (Ebpf::Off, ..) => Ok((Ebpf::Off, "asked for".into())),
+        (Ebpf::Steer, Ok(()), _) | (Ebpf::Full, _, Ok(())) => Ok((asked, "asked for".into())),
+        (Ebpf::Steer, Err(why), _) | (Ebpf::Full, _, Err(why)) => refuse(why),
+        (Ebpf::Auto, _, Ok(())) => Ok((
+            Ebpf::Full,
+            format!("everything is available; layer 4 on {}", can.interfaces.join(", ")),
+        )),
+        (Ebpf::Auto, Ok(()), Err(why)) => Ok((Ebpf::Steer, format!("layer 4 in the kernel is not available: {why}"))),
+        (Ebpf::Auto, Err(why), _) => Ok((
+            Ebpf::Off,
+            format!(
+                "steering is not available: {why}. With it, any address and any port (also below 1024, also of a \
+                 pool) would be served, and TCP and UDP balanced in the kernel"
+            ),
+        )),
+    }
+}
+
+impl Steering {
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        // Each call leaves the kernel's maps consistent, or the next one puts them right.
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the workers' sockets known. They get nothing before [`Self::activate`].
+    pub(crate) fn register(&self, dataplane: &Dataplane) -> Result<()> {
+        let mut kernel = self.kernel();
+        for own in dataplane.steered_sockets() {
+            let sockets = WorkerSockets {
+                tcp4: own.tcp4.as_ref().map(AsFd::as_fd),
+                tcp6: own.tcp6.as_ref().map(AsFd::as_fd),
+                udp4: own.udp4.as_ref().map(AsFd::as_fd),
+                udp6: own.udp6.as_ref().map(AsFd::as_fd),
+            };
+            kernel.register(own.worker, &sockets)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn apply(&self, snapshot: &Snapshot) -> Result<Vec<DataPathReport>, KernelError> {
+        self.kernel().apply(snapshot)
+    }
+
+    /// From now on connections come here.
+    pub(crate) fn activate(&self) -> Result<()> {
+        Ok(self.kernel().activate()?)
+    }
+
+    /// Housekeeping, every second. True: a successor has taken over.
+    pub(crate) fn tick(&self) -> bool {
+        let mut kernel = self.kernel();
+        if let Err(error) = kernel.tick() {
+            tracing::warn!("the flow table cannot be looked after: {error}");
+        }
+        kernel.superseded()
+    }
+
+    pub(crate) fn counters(&self) -> Result<Counters, KernelError> {
+        self.kernel().counters()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn can(steer: Result<(), &str>, l4: Result<(), &str>) -> Capabilities {
+        Capabilities {
+            kernel: (6, 12),
+            steer: steer.map_err(str::to_owned),
+            l4: l4.map_err(str::to_owned),
+            interfaces: vec!["eth0".into()],
+        }
+    }
+
+    #[test]
+    fn auto_takes_what_there_is_and_says_why() {
+        let choose = |can: &Capabilities| choose(Ebpf::Auto, can).unwrap();
+        assert_eq!(choose(&can(Ok(()), Ok(()))).0, Ebpf::Full);
+        let (mode, why) = choose(&can(Ok(()), Err("tcx needs Linux 6.6")));
+        assert!(mode == Ebpf::Steer && why.contains("tcx needs Linux 6.6"));
+        let (mode, why) = choose(&can(Err("the process lacks CAP_BPF"), Err("same")));
+        assert!(mode == Ebpf::Off && why.contains("CAP_BPF") && why.contains("below 1024"));
+    }
+
+    #[test]
+    fn what_is_asked_for_by_name_is_had_or_refused_with_the_reason() {
+        let poor = can(Err("the process lacks CAP_BPF; fix: run it as root"), Err("same"));
+        let error = choose(Ebpf::Steer, &poor).unwrap_err().to_string();
+        assert!(
+            error.contains("--ebpf=steer cannot be had") && error.contains("fix: run it as root"),
+            "{error}"
+        );
+        assert_eq!(choose(Ebpf::Steer, &can(Ok(()), Err("x"))).unwrap().0, Ebpf::Steer);
+        assert!(choose(Ebpf::Full, &can(Ok(()), Err("x"))).is_err());
+        assert_eq!(choose(Ebpf::Off, &poor).unwrap().0, Ebpf::Off);
+    }
+}
