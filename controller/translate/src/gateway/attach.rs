@@ -116,7 +116,7 @@ fn land<R: Route>(
     if !named.iter().any(|(_, l)| takes(l)) {
         return Err(fault(
             "NotAllowedByListeners",
-            format!("no listener meant by the parentRef takes a {}", R::KIND),
+            format!("no listener meant by the parentRef takes kind {}", R::KIND),
             "attach to a listener of another protocol, or extend its allowedRoutes.kinds",
         ));
     }

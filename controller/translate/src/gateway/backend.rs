@@ -73,7 +73,7 @@ impl Backends<'_, '_> {
         if !reference.group.is_empty() || reference.kind != "Service" {
             return Err(broken(
                 InvalidReason::InvalidKind,
-                format!("a {} of group {:?} is no backend", reference.kind, reference.group),
+                format!("kind {} of group {:?} is no backend", reference.kind, reference.group),
                 "refer to a Service",
             ));
         }
@@ -87,7 +87,7 @@ impl Backends<'_, '_> {
             return Err(broken(
                 InvalidReason::RefNotPermitted,
                 format!(
-                    "no ReferenceGrant in namespace {namespace} lets a {} of namespace {} refer to Service {}",
+                    "no ReferenceGrant in namespace {namespace} lets kind {} of namespace {} refer to Service {}",
                     self.origin.kind, self.origin.namespace, reference.name
                 ),
                 "add a ReferenceGrant beside the Service",

@@ -87,7 +87,7 @@ pub(super) fn translate(builder: &mut Builder<'_>) -> Classes {
             Some(reference) => Err(fault(
                 "InvalidParameters",
                 format!(
-                    "parametersRef names a {} of group {:?}, which this version does not know",
+                    "parametersRef names kind {} of group {:?}, which this version does not know",
                     reference.kind, reference.group
                 ),
                 "remove spec.parametersRef",

@@ -52,6 +52,7 @@ pub(super) fn filters(
             "RequestRedirect and URLRewrite exclude each other",
             "remove one of the two",
         );
+        fault.report(backends.builder, &backends.origin, field);
         filters.push(Filter::Unsupported {
             what: fault.message.as_str().into(),
         });

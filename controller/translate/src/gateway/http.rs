@@ -141,10 +141,16 @@ fn value_match(kind: &MatchType, value: &str) -> Result<ValueMatch, Fault> {
 /// A regular expression that the data plane's engine takes (GEP-4359: ASCII classes, no look-around, no
 /// back-references).
 pub(super) fn pattern(source: &str) -> Result<Pattern, Fault> {
+    // Alone first: what closes a group it did not open would mean something else inside another.
+    let alone = regex::bytes::RegexBuilder::new(source).unicode(false).build();
     let ascii = format!("(?-u:{source})");
-    match regex::bytes::Regex::new(&format!("^(?:{ascii})$")) {
+    match alone.and_then(|_| regex::bytes::Regex::new(&format!("^(?:{ascii})$"))) {
         Ok(_) => Ok(Pattern::new_checked(&ascii)),
-        Err(why) => Err(unsupported(format!("{source:?} is no regular expression: {why}"))),
+        Err(why) => {
+            let why = why.to_string();
+            let reason = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            Err(unsupported(format!("{source:?} is no regular expression: {reason}")))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pierhead_gateway_api::{L4RouteRule, ProtocolType, Route, RouteStatus, TCPRoute, TLSModeType, TLSRoute, UDPRoute};
-use pierhead_model::{L4Route, SniRoute};
+use pierhead_model::{HostPattern, L4Route, SniRoute};
 
 use super::{
     attach::{self, Landing},
@@ -55,7 +55,8 @@ pub(super) fn translate<'w, R: L4Kind>(
 ) -> Option<RouteStatus> {
     let origin = origin(R::KIND, route.metadata());
     let hosts = attach::hosts(route);
-    let attached = attach::attach(builder.world, gateways, route, hosts.as_deref().unwrap_or(&[]));
+    let any = [HostPattern::Any];
+    let attached = attach::attach(builder.world, gateways, route, hosts.as_deref().unwrap_or(&any));
     if attached.is_empty() {
         return report::released(builder, route.status());
     }

@@ -1,6 +1,6 @@
 //! Gateways, ListenerSets and their listeners: what is valid, and who is in whose way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use pierhead_gateway_api::{
     AllowedListeners, GROUP, Gateway, Listener, ListenerSet, ProtocolType, RouteGroupKind, TLSModeType,
@@ -40,6 +40,8 @@ pub(super) struct GatewayState<'w> {
     pub(super) object: &'w Gateway,
     pub(super) origin: Origin,
     pub(super) age: Age,
+    /// Its own, in [`Gateways::listeners`].
+    listeners: Range<usize>,
     /// Whatever does not concern a single listener: class, parameters, kinds of addresses.
     pub(super) accepted: Verdict,
     pub(super) assigned: Assigned,
@@ -55,6 +57,8 @@ pub(super) struct SetState<'w> {
     pub(super) object: &'w ListenerSet,
     pub(super) origin: Origin,
     pub(super) gateway: usize,
+    /// Its own, in [`Gateways::listeners`].
+    listeners: Range<usize>,
     /// Whether the Gateway lets it in.
     pub(super) allowed: Verdict,
 }
@@ -139,6 +143,7 @@ impl<'w> Gateways<'w> {
                 object,
                 origin: origin("Gateway", &object.metadata),
                 age: age(&object.metadata),
+                listeners: all.listeners.len()..all.listeners.len() + object.spec.listeners.len(),
                 accepted: accepted(object, class),
                 assigned: Assigned::default(),
                 addressed: Ok(()),
@@ -182,6 +187,7 @@ impl<'w> Gateways<'w> {
             let origin = origin("ListenerSet", &object.metadata);
             let parents = self.set_parents.entry(own).or_default();
             parents.insert(world::name(&object.metadata), Owner::Set(index));
+            let first = self.listeners.len();
             if allowed.is_ok() {
                 for (n, spec) in object.spec.listeners.iter().enumerate() {
                     let age = age(&object.metadata);
@@ -193,6 +199,7 @@ impl<'w> Gateways<'w> {
                 object,
                 origin,
                 gateway,
+                listeners: first..self.listeners.len(),
                 allowed,
             });
         }
@@ -213,7 +220,11 @@ impl<'w> Gateways<'w> {
     }
 
     pub(super) fn of_owner(&self, owner: Owner) -> impl Iterator<Item = (usize, &ListenerState<'w>)> {
-        self.listeners.iter().enumerate().filter(move |(_, l)| l.owner == owner)
+        let range = match owner {
+            Owner::Gateway(index) => self.gateways[index].listeners.clone(),
+            Owner::Set(index) => self.sets[index].listeners.clone(),
+        };
+        range.map(|index| (index, &self.listeners[index]))
     }
 
     /// Inside one object there is no winner: all indistinct listeners are conflicted. Between a Gateway and its
@@ -229,20 +240,33 @@ impl<'w> Gateways<'w> {
                 .filter(|(_, l)| l.accepted.is_ok())
                 .map(|(index, _)| index)
                 .collect();
-            let mut good = Vec::new();
+            // Whoever lost to an earlier object is in nobody's way.
+            let (mut standing, mut conflicts) = (Vec::new(), Vec::new());
             for &index in &candidates {
-                let listener = &self.listeners[index];
-                let others = held.iter().chain(candidates.iter().filter(|&&other| other != index));
-                let conflict = others
-                    .map(|&other| &self.listeners[other])
-                    .find_map(|other| conflict(listener, other));
-                match conflict {
-                    Some(fault) => self.listeners[index].conflicted = Some(fault),
+                match self.first_conflict(index, &held) {
+                    Some(fault) => conflicts.push((index, fault)),
+                    None => standing.push(index),
+                }
+            }
+            let mut good = Vec::new();
+            for &index in &standing {
+                match self.first_conflict(index, &standing) {
+                    Some(fault) => conflicts.push((index, fault)),
                     None => good.push(index),
                 }
             }
+            for (index, fault) in conflicts {
+                self.listeners[index].conflicted = Some(fault);
+            }
             held.append(&mut good);
         }
+    }
+
+    fn first_conflict(&self, index: usize, others: &[usize]) -> Option<Fault> {
+        others
+            .iter()
+            .filter(|other| **other != index)
+            .find_map(|other| conflict(&self.listeners[index], &self.listeners[*other]))
     }
 }
 
@@ -264,7 +288,7 @@ fn accepted(object: &Gateway, class: &Verdict) -> Verdict {
         Some(reference) => Err(fault(
             "InvalidParameters",
             format!(
-                "infrastructure.parametersRef names a {} of group {:?}, which this version does not know",
+                "infrastructure.parametersRef names kind {} of group {:?}, which this version does not know",
                 reference.kind, reference.group
             ),
             "remove spec.infrastructure.parametersRef",
@@ -408,7 +432,7 @@ fn kinds(spec: &Listener, supported: &[&str]) -> (Vec<RouteGroupKind>, Verdict) 
         Some(kind) => Err(fault(
             "InvalidRouteKinds",
             format!(
-                "protocol {} takes no {} of group {:?}",
+                "protocol {} takes no kind {} of group {:?}",
                 spec.protocol, kind.kind, kind.group
             ),
             "list kinds that the protocol takes in allowedRoutes.kinds",

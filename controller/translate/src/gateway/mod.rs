@@ -145,7 +145,15 @@ pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending<'_>, refused:
             };
             listener.conflicted = Some(fault(
                 reason,
-                format!("{key} belongs to {}, which is older", refusal.holder),
+                match refusal.reason {
+                    RefusalReason::Protocol => format!("{key} belongs to {}, which is older", refusal.holder),
+                    RefusalReason::Hostname => {
+                        format!(
+                            "{key} with hostname {} belongs to {}, which is older",
+                            listener.host, refusal.holder
+                        )
+                    }
+                },
                 "use another address, port or hostname",
             ));
         }

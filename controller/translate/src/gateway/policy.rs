@@ -269,7 +269,7 @@ fn trust(
                 fault(
                     "InvalidKind",
                     format!(
-                        "a {} of group {:?} holds no CA certificate we can read",
+                        "kind {} of group {:?} holds no CA certificate we can read",
                         reference.kind, reference.group
                     ),
                     "refer to a ConfigMap with ca.crt",

@@ -177,11 +177,12 @@ fn listener_status(
     }
 }
 
-/// Names of listeners that are not valid, for a message. One that only waits for an address is.
-fn invalid_names(listeners: &[&ListenerState<'_>], gateway: &GatewayState<'_>) -> Vec<String> {
+/// Names of listeners that are not valid in themselves, for a message. What their Gateway lacks (an address) is not
+/// their fault.
+fn invalid_names(listeners: &[&ListenerState<'_>]) -> Vec<String> {
     listeners
         .iter()
-        .filter(|l| programmed(gateway, l).is_err_and(|why| why.reason != PENDING) || l.refs.is_err())
+        .filter(|l| !l.stands() || !l.usable || l.refs.is_err())
         .map(|l| l.spec.name.clone())
         .collect()
 }
@@ -251,7 +252,7 @@ fn problems(builder: &mut Builder<'_>, gateway: &GatewayState<'_>) {
 fn gateway_status(all: &Gateways<'_>, index: usize, gateway: &GatewayState<'_>, sets: u32) -> GatewayStatus {
     let generation = gateway.object.metadata.generation;
     let own: Vec<&ListenerState<'_>> = all.of_owner(Owner::Gateway(index)).map(|(_, l)| l).collect();
-    let names = invalid_names(&own, gateway);
+    let names = invalid_names(&own);
     let any_accepted = all.of_gateway(index).any(ListenerState::stands);
     let any_programmed = all.of_gateway(index).any(|l| programmed(gateway, l).is_ok());
 
@@ -324,7 +325,7 @@ fn listener_set(all: &Gateways<'_>, index: usize, set: &SetState<'_>) -> (Listen
     let gateway = &all.gateways[set.gateway];
     let own: Vec<&ListenerState<'_>> = all.of_owner(Owner::Set(index)).map(|(_, l)| l).collect();
     let good = |l: &&ListenerState<'_>| l.stands() && l.usable;
-    let names = invalid_names(&own, gateway);
+    let names = invalid_names(&own);
     let verdict = match &set.allowed {
         Err(fault) => Err(fault.clone()),
         Ok(()) if !own.iter().any(good) => Err(not_valid(&names)),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pierhead_gateway_api::{HTTPBackendRef, HTTPRouteFilter, Route};
 use pierhead_model::{
-    Attachment, BackendId, CertificateId, Filter, HttpRoute, HttpRule, Origin, RouteFlavor, RouteId, WeightedBackend,
+    Attachment, BackendId, CertificateId, Filter, HostPattern, HttpRoute, HttpRule, Origin, RouteFlavor, RouteId,
+    WeightedBackend,
 };
 
 use super::{
@@ -42,7 +43,8 @@ pub(super) fn translate<'w, R: HttpKind>(
 ) -> Option<pierhead_gateway_api::RouteStatus> {
     let origin = origin(R::KIND, route.metadata());
     let hosts = attach::hosts(route);
-    let known = hosts.as_deref().unwrap_or(&[]);
+    let any = [HostPattern::Any];
+    let known = hosts.as_deref().unwrap_or(&any);
     let attached = attach::attach(builder.world, gateways, route, known);
     if attached.is_empty() {
         return report::released(builder, route.status());

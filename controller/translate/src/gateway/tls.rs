@@ -42,7 +42,7 @@ pub(super) fn resolve(builder: &mut Builder<'_>, all: &mut Gateways<'_>, gateway
             ProtocolType::Tls => listener.tls_mode() == TLSModeType::Terminate,
             _ => false,
         };
-        if !terminates {
+        if !terminates || listener.accepted.is_err() {
             continue;
         }
         certificates(builder, listener);
@@ -75,7 +75,7 @@ fn certificate(
         return Err(fault(
             invalid,
             format!(
-                "a {} of group {:?} holds no certificate",
+                "kind {} of group {:?} holds no certificate",
                 reference.kind, reference.group
             ),
             "refer to a Secret of type kubernetes.io/tls",
@@ -99,7 +99,7 @@ fn not_permitted(kind: &str, namespace: &str, target: Target<'_>) -> Fault {
     fault(
         "RefNotPermitted",
         format!(
-            "no ReferenceGrant in namespace {} lets a {kind} of namespace {namespace} refer to {} {}",
+            "no ReferenceGrant in namespace {} lets kind {kind} of namespace {namespace} refer to {} {}",
             target.namespace, target.kind, target.name
         ),
         "add a ReferenceGrant beside the object, or move it",
@@ -221,7 +221,7 @@ fn authority(builder: &Builder<'_>, namespace: &str, reference: &ObjectReference
         return Err(fault(
             "InvalidCACertificateKind",
             format!(
-                "a {} of group {:?} holds no CA certificate we can read",
+                "kind {} of group {:?} holds no CA certificate we can read",
                 reference.kind, reference.group
             ),
             "refer to a ConfigMap with ca.crt",

@@ -71,6 +71,7 @@ fn tidy(value: &mut Value, limits: &Value) {
                     || (key == "age" && value["created"] == i64::MAX)
                     || (key == "fallback" && value == &Value::Bool(false))
                     || (key == "lastTransitionTime")
+                    || (key == "message" && value == "")
             };
             let kept: Map<String, Value> = std::mem::take(map)
                 .into_iter()
