@@ -253,7 +253,7 @@ pub(crate) fn read_request(
         }
         _ => {}
     }
-    let host = authority.map(str::as_bytes).or(host.map(HeaderValue::as_bytes));
+    let host = authority.map(str::as_bytes).or_else(|| host.map(HeaderValue::as_bytes));
     let host = host.ok_or(pierhead_http1::Error::HostMissing)?;
     if parts.headers.get_all(http::header::HOST).iter().count() > 1 {
         return Err(pierhead_http1::Error::HostRepeated.into());

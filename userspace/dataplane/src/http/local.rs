@@ -25,6 +25,10 @@ const MIRRORS: u32 = 64;
 pub(crate) struct Local {
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Rc<Pool>,
+    #[expect(
+        clippy::vec_box,
+        reason = "boxes are handed out and taken back; moving the heads would cost"
+    )]
     scratch: RefCell<Vec<Box<Scratch>>>,
     mirrors: Cell<u32>,
 }

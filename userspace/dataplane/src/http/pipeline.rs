@@ -232,6 +232,10 @@ impl<'r, C: Client> Work<'_, 'r, C> {
     /// The listener by SNI or Host, then the best match among its routes only.
     fn find(&mut self, runtime: &'r crate::runtime::Runtime, scratch: &Scratch) -> Result<Matched<'r>, Reply> {
         let conn = &self.cx.conn;
+        if runtime.generation == 0 {
+            // Nothing is known yet, which says nothing about this request.
+            return Err(Reply::new(503, Reason::Draining));
+        }
         let nobody = || Reply::new(404, Reason::NoSuchHost);
         let bind = runtime.binds.get(conn.bind.model.key).ok_or_else(nobody)?;
         let by_sni = conn.tls.as_ref().map(|tls| &*tls.listener);
@@ -473,7 +477,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             &mut scratch.response,
             self.timer,
             deadline,
-            plan.limits.body_idle_timeout,
+            stream::idle_limit(&scratch.request.headers, plan.limits),
         );
         match asked.await {
             Ok(length) => {

@@ -104,7 +104,11 @@ pub(crate) async fn ask<C: Client>(
             timer.set(until);
             if timer.poll(cx).is_ready() {
                 let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-                return Poll::Ready(Err(if expired { Broke::Deadline } else { Broke::ClientIdle }));
+                return Poll::Ready(Err(match (expired, sending.stalled) {
+                    (true, _) => Broke::Deadline,
+                    (false, true) => Broke::UpstreamIdle,
+                    (false, false) => Broke::ClientIdle,
+                }));
             }
             return Poll::Pending;
         }
@@ -117,6 +121,8 @@ struct Sending {
     sent: bool,
     /// The backend takes no more; its answer may still come.
     refused: bool,
+    /// It is the backend that is waited for.
+    stalled: bool,
 }
 
 impl Sending {
@@ -124,6 +130,7 @@ impl Sending {
         Self {
             sent: upstream.is_sent(),
             refused: false,
+            stalled: false,
         }
     }
 
@@ -140,6 +147,7 @@ impl Sending {
         upstream: &mut Upstream,
     ) -> Result<bool, Broke> {
         let mut moved = false;
+        self.stalled = false;
         while !self.is_over() {
             let mut upload = Upload { client, tape };
             match upload.poll_front(cx) {
@@ -147,7 +155,10 @@ impl Sending {
                     Poll::Ready(Ok(())) => moved = true,
                     Poll::Ready(Err(Fault::WrongLength)) => return Err(Broke::Client(Fault::WrongLength)),
                     Poll::Ready(Err(_)) => self.refused = true,
-                    Poll::Pending => break,
+                    Poll::Pending => {
+                        self.stalled = true;
+                        break;
+                    }
                 },
                 Poll::Ready(Ok(Front::End)) => match upstream.finish(upload.trailers()) {
                     Ok(()) => self.sent = true,

@@ -157,11 +157,10 @@ impl Pool {
             slot.shared
                 .borrow_mut()
                 .retain(|shared| !shared.is_stale(now, IDLE_TIME));
-            let used = slot.in_flight.get() > 0
+            slot.in_flight.get() > 0
                 || !slot.idle.borrow().is_empty()
                 || !slot.shared.borrow().is_empty()
-                || now - slot.last_used.get() < IDLE_TIME;
-            used
+                || now - slot.last_used.get() < IDLE_TIME
         });
     }
 

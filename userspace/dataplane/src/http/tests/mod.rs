@@ -484,3 +484,25 @@ pub(super) async fn nobody() -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     socket.local_addr().unwrap()
 }
+
+#[test]
+fn a_waiting_connection_is_small() {
+    run(async {
+        let gate = Gate::start(Setup::simple(nobody().await)).await;
+        let stream = TcpStream::connect(gate.address).await.unwrap();
+        let runtime = gate.worker.runtime();
+        let bind = runtime
+            .binds
+            .find(Transport::Tcp, gate.address.ip(), gate.address.port())
+            .unwrap();
+        let conn = Conn {
+            worker: Rc::clone(&gate.worker),
+            peer: gate.address,
+            local: gate.address,
+            bind: Arc::clone(bind),
+            tls: None,
+        };
+        let size = size_of_val(&super::serve(stream, conn));
+        assert!(size <= 4 * 1024, "{size} bytes");
+    });
+}
