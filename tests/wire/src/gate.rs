@@ -42,12 +42,13 @@ impl Display for Mode {
     }
 }
 
-/// A running `pierhead standalone`; stopped when dropped. A test that panics shows its log.
+/// A running `pierhead standalone`; stopped when dropped. A test that fails shows its log.
 #[derive(Debug)]
 pub struct Gate {
     node: Arc<Netns>,
     child: Child,
     output: TempDir,
+    is_tested: bool,
 }
 
 impl Gate {
@@ -76,10 +77,10 @@ impl Gate {
 
     /// Starts this command as the gate, on the node.
     pub fn spawn(node: &Arc<Netns>, command: Command) -> Result<Self> {
-        Self::spawn_with(node, command, TempDir::with_prefix("pierhead-output-")?)
+        Self::spawn_with(node, command, TempDir::with_prefix("pierhead-output-")?, false)
     }
 
-    fn spawn_with(node: &Arc<Netns>, mut command: Command, output: TempDir) -> Result<Self> {
+    fn spawn_with(node: &Arc<Netns>, mut command: Command, output: TempDir, is_tested: bool) -> Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(File::create(output.path().join("stdout"))?)
@@ -94,6 +95,7 @@ impl Gate {
             node: Arc::clone(node),
             child,
             output,
+            is_tested,
         })
     }
 
@@ -218,8 +220,11 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            #[allow(clippy::print_stderr, reason = "shown with the test that failed")]
+        if self.is_tested {
+            #[allow(
+                clippy::print_stderr,
+                reason = "kept by the test harness, and shown with a test that failed"
+            )]
             {
                 eprintln!("{}", self.log());
             }

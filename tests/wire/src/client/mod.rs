@@ -43,9 +43,14 @@ impl Client {
 
     /// A TCP connection.
     pub fn tcp(&self, to: SocketAddr) -> Result<TcpStream> {
+        self.tcp_within(to, TIMEOUT)
+    }
+
+    /// A TCP connection, or an error after this time.
+    pub fn tcp_within(&self, to: SocketAddr, patience: Duration) -> Result<TcpStream> {
         let stream = self
             .namespace
-            .enter(|| TcpStream::connect_timeout(&to, TIMEOUT))?
+            .enter(|| TcpStream::connect_timeout(&to, patience))?
             .with_context(|| format!("cannot connect to {to}"))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
