@@ -3,6 +3,7 @@
 mod filters;
 mod framing;
 mod http2;
+mod misdirected;
 mod proxying;
 mod tls;
 mod upgrades;
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    conn::Conn,
+    conn::{Conn, TlsFacts},
     observe::Registry,
     runtime::{Compiler, Runtime},
     tls::TlsStore,
@@ -244,11 +245,21 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) async fn start(setup: Setup) -> Self {
+        Self::start_changed(setup, |_| {}, None).await
+    }
+
+    /// `change` has the last word on the snapshot; with `sni` each connection counts as TLS that asked for that name.
+    pub(super) async fn start_changed(
+        setup: Setup,
+        change: impl FnOnce(&mut Snapshot),
+        sni: Option<&'static str>,
+    ) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let mut compiler = Compiler::new(Arc::new(Registry::new(1)), TlsStore::new().unwrap());
-        let snapshot = Arc::new(setup.snapshot(address.port()));
-        let runtime = compiler.compile(snapshot, &Resolved::default(), &Runtime::default());
+        let mut snapshot = setup.snapshot(address.port());
+        change(&mut snapshot);
+        let runtime = compiler.compile(Arc::new(snapshot), &Resolved::default(), &Runtime::default());
         let worker = Rc::new(Worker::new(0, Arc::new(ArcSwap::from_pointee(runtime))));
         let accepting = Rc::clone(&worker);
         spawn_local(async move {
@@ -263,7 +274,11 @@ impl Gate {
                     peer,
                     local,
                     bind: Arc::clone(bind),
-                    tls: None,
+                    tls: sni.map(|sni| TlsFacts {
+                        listener: Arc::clone(bind.listener(sni).unwrap()),
+                        sni: Some(sni.into()),
+                        h2: false,
+                    }),
                 };
                 spawn_local(super::serve(stream, conn));
             }
