@@ -197,6 +197,7 @@ pub fn plan(old: &State, wanted: &Wanted) -> (Vec<MapOp>, State) {
         ops.push(MapOp::DropTable { vip: *vip });
         new.ids.free_vips.push_back(*id);
     }
+    narrow_replies(old, &new, &mut ops);
     ops.extend(gone(&old.replies, &new.replies).map(|(endpoint, _)| MapOp::DropReplies { endpoint: *endpoint }));
     for ((vip, endpoint), slot) in gone(&old.pairs, &new.pairs) {
         let vip = old.vip_ids.get(vip).copied().unwrap_or_default();
@@ -287,12 +288,49 @@ fn put_replies(old: &State, new: &mut State, ops: &mut Vec<MapOp>) {
             replies.count += 1;
         }
     }
-    ops.extend(
-        changed(&old.replies, &new.replies).map(|(endpoint, replies)| MapOp::PutReplies {
-            endpoint: *endpoint,
-            replies: *replies,
-        }),
-    );
+    // While tables change, both the binds that had the endpoint and those that get it may be answered from it.
+    for (endpoint, replies) in changed(&old.replies, &new.replies) {
+        let early = old.replies.get(endpoint).map_or(*replies, |old| union(old, replies));
+        if old.replies.get(endpoint) != Some(&early) {
+            ops.push(MapOp::PutReplies {
+                endpoint: *endpoint,
+                replies: early,
+            });
+        }
+    }
+}
+
+/// The binds of `new`, and of `old` as many as there is room for.
+fn union(old: &Replies, new: &Replies) -> Replies {
+    let mut all = *new;
+    for vip in old
+        .vips
+        .iter()
+        .take(old.count as usize)
+        .filter(|vip| !new.vips.contains(vip))
+    {
+        if let Some(free) = all.vips.get_mut(all.count as usize) {
+            *free = *vip;
+            all.count += 1;
+        }
+    }
+    all
+}
+
+/// What [`put_replies`] left wider than it should be.
+fn narrow_replies(old: &State, new: &State, ops: &mut Vec<MapOp>) {
+    for (endpoint, replies) in changed(&old.replies, &new.replies) {
+        if old
+            .replies
+            .get(endpoint)
+            .is_some_and(|old| union(old, replies) != *replies)
+        {
+            ops.push(MapOp::PutReplies {
+                endpoint: *endpoint,
+                replies: *replies,
+            });
+        }
+    }
 }
 
 fn put_tables(old: &State, wanted: &Wanted, new: &mut State, ops: &mut Vec<MapOp>) {

@@ -337,14 +337,16 @@ fn a_narrow_way_to_the_client_is_discovered() {
         let street = street();
         tcp_echo(&street.pod, &format!("{POD}:5000"));
         tcp_echo(&street.pod, &format!("[{POD6}]:5000"));
-        // A router between the client and the node, whose link to the client is narrow only towards it.
+        // A router between the client and the node, whose way to the client is narrow; the client does not know.
         let far = Host::new();
         let tid = far.tid.clone();
         street.client.does(move || {
-            ip(&format!("link add down type veth peer name eth0 netns {tid}"));
-            ip("link set down up mtu 1300");
-            ip("addr add 192.0.2.1/24 dev down");
-            ip("addr add 2001:db8:7::1/64 dev down nodad");
+            ip(&format!("link add far0 type veth peer name eth0 netns {tid}"));
+            ip("link set far0 up");
+            ip("addr add 192.0.2.1/24 dev far0");
+            ip("addr add 2001:db8:7::1/64 dev far0 nodad");
+            ip("route add 192.0.2.9/32 dev far0 mtu lock 1300");
+            ip("route add 2001:db8:7::9/128 dev far0 mtu lock 1300");
             for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
                 std::fs::write(format!("/proc/sys/net/{switch}"), "1").unwrap();
             }

@@ -1,0 +1,421 @@
+//! The pure part: what a snapshot wants, and the steps towards it. Needs nothing of the machine.
+#![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use pierhead_abi::l4::{Backend, Place, Replies};
+use pierhead_abi::layout::MAX_VIPS_PER_ENDPOINT;
+use pierhead_abi::steer::{Binding, BindingKey, action, on_miss};
+use pierhead_abi::{Addr, Port};
+use pierhead_kernel::plan::{MapOp, State, Table, Wanted, bounded, plan};
+use pierhead_kernel::wanted::{Surroundings, Whereabouts, wanted};
+use pierhead_model::{BackendTarget, DataPath, EndpointState, InvalidReason, OnMiss, Snapshot, Transport};
+use proptest::prelude::*;
+use support::{Share, Snap, bind, share};
+
+fn place(n: u8, port: u16) -> Place {
+    Place::new(6, Addr::v4([10, 0, 0, n]), Port::new(port))
+}
+
+/// The maps as the kernel would have them, which complain when a step breaks what packets rely on.
+#[derive(Default)]
+struct Maps {
+    backends: BTreeMap<u32, Backend>,
+    /// Every endpoint that an id and generation ever meant.
+    meant: BTreeMap<(u32, u32), (u32, Place)>,
+    replies: BTreeMap<Place, Replies>,
+    tables: BTreeMap<Place, Table>,
+    bindings: BTreeMap<(u32, BindingKey), Binding>,
+    local: BTreeSet<ipnet::IpNet>,
+}
+
+impl Maps {
+    fn perform(&mut self, op: &MapOp) {
+        match op {
+            MapOp::PutBackend { id, backend } | MapOp::RetireBackend { id, backend } => {
+                let endpoint = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
+                let meant = (backend.vip, endpoint);
+                let before = self.meant.insert((*id, backend.generation), meant);
+                assert!(
+                    before.is_none_or(|before| before == meant),
+                    "an id and generation mean one endpoint for ever"
+                );
+                if backend.alive == 1 {
+                    let there = self.backends.get(id).unwrap();
+                    assert_eq!(
+                        Backend { alive: 1, ..*there },
+                        *backend,
+                        "all the rest is there before it is alive"
+                    );
+                }
+                self.backends.insert(*id, *backend);
+            }
+            MapOp::PutReplies { endpoint, replies } => drop(self.replies.insert(*endpoint, *replies)),
+            MapOp::DropReplies { endpoint } => assert!(self.replies.remove(endpoint).is_some()),
+            MapOp::PutTable { vip, table, .. } => drop(self.tables.insert(*vip, table.clone())),
+            MapOp::DropTable { vip } => assert!(self.tables.remove(vip).is_some()),
+            MapOp::PutBinding { key, binding } => drop(self.bindings.insert(*key, *binding)),
+            MapOp::DropBinding { key } => assert!(self.bindings.remove(key).is_some()),
+            MapOp::AddLocal(net) => assert!(self.local.insert(*net)),
+            MapOp::RemoveLocal(net) => assert!(self.local.remove(net)),
+            MapOp::PutOwned { .. } | MapOp::DropOwned { .. } => {}
+        }
+        self.check();
+    }
+
+    /// What must hold between any two steps: whoever is chosen lives, and its reply finds the way back.
+    fn check(&self) {
+        let mut vips = BTreeSet::new();
+        for (vip, table) in &self.tables {
+            assert!(vips.insert(table.vip), "one id, one bind");
+            for (endpoint, slot, _) in &table.members {
+                let backend = self.backends[&slot.backend];
+                assert_eq!(
+                    (backend.alive, backend.generation, backend.vip),
+                    (1, slot.generation, table.vip)
+                );
+                assert_eq!(
+                    Place::new(backend.protocol, Addr(backend.addr), Port(backend.port)),
+                    *endpoint
+                );
+                let replies = self.replies[endpoint];
+                let known = replies.vips[..replies.count as usize]
+                    .iter()
+                    .any(|known| known.addr == vip.addr && known.port == vip.port);
+                // More changes at once than an endpoint has room for: the later step makes it good.
+                assert!(
+                    known || replies.count as usize == MAX_VIPS_PER_ENDPOINT,
+                    "{vip:?} is not answered from {endpoint:?}"
+                );
+            }
+        }
+    }
+}
+
+fn any_wanted() -> impl Strategy<Value = Wanted> {
+    let endpoints = proptest::collection::btree_map(0u8..5, 0u32..4, 0..4);
+    let vips = proptest::collection::btree_map(0u16..6, endpoints, 0..6);
+    let nets = proptest::collection::btree_set(0u8..4, 0..3);
+    (vips, nets).prop_map(|(vips, nets)| {
+        let mut wanted = Wanted::default();
+        for (port, endpoints) in vips {
+            let endpoints = endpoints
+                .into_iter()
+                .map(|(n, weight)| (place(n, 5_000), weight))
+                .collect();
+            wanted.vips.insert(place(200, 80 + port), endpoints);
+        }
+        for n in nets {
+            wanted.local.insert(format!("198.51.100.{n}/32").parse().unwrap());
+            let key = BindingKey::new(6, Port::new(80), Addr::v4([198, 51, 100, n]));
+            let binding = Binding {
+                addr_bits: 128,
+                action: action::STEER,
+                on_miss: on_miss::PASS,
+                reserved: 0,
+            };
+            wanted.bindings.insert((160, key), binding);
+        }
+        let _ = bounded(&mut wanted);
+        wanted
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_step_of_any_history_keeps_packets_safe(history in proptest::collection::vec(any_wanted(), 1..12)) {
+        let mut maps = Maps::default();
+        let mut state = State::default();
+        for wanted in history {
+            let (ops, new) = plan(&state, &wanted);
+            ops.iter().for_each(|op| maps.perform(op));
+            prop_assert_eq!(&maps.bindings, &wanted.bindings);
+            prop_assert_eq!(&maps.local, &wanted.local);
+            prop_assert_eq!(&maps.replies, &new.replies);
+            prop_assert_eq!(&maps.tables, &new.tables);
+            let alive = maps.backends.values().filter(|backend| backend.alive == 1).count();
+            prop_assert_eq!(alive, wanted.vips.values().map(BTreeMap::len).sum::<usize>());
+            for replies in maps.replies.values() {
+                prop_assert!(replies.count > 0);
+            }
+            prop_assert_eq!(plan(&new, &wanted).0, vec![], "nothing is left to do");
+            state = new;
+        }
+    }
+}
+
+#[test]
+fn endpoints_come_before_binds_and_leave_after_them() {
+    let mut old = Wanted::default();
+    old.vips.insert(place(200, 80), [(place(1, 5_000), 1)].into());
+    old.local.insert("198.51.100.1/32".parse().unwrap());
+    let (ops, state) = plan(&State::default(), &old);
+    let names = |ops: &[MapOp]| -> Vec<String> {
+        ops.iter()
+            .map(|op| format!("{op:?}").split(['(', ' ']).next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        names(&ops),
+        ["PutBackend", "PutBackend", "PutReplies", "PutTable", "AddLocal"]
+    );
+    let (ops, _) = plan(&state, &Wanted::default());
+    assert_eq!(
+        names(&ops),
+        ["RemoveLocal", "DropTable", "DropReplies", "RetireBackend"]
+    );
+}
+
+#[test]
+fn a_restarted_process_writes_tables_anew_but_keeps_ids() {
+    let mut want = Wanted::default();
+    want.vips.insert(place(200, 80), [(place(1, 5_000), 1)].into());
+    let (_, mut state) = plan(&State::default(), &want);
+    let before = state.tables.clone();
+    state.tables.clear();
+    let (ops, after) = plan(&state, &want);
+    assert!(matches!(&ops[..], [MapOp::PutTable { fresh: false, .. }]), "{ops:?}");
+    assert_eq!(after.tables, before);
+}
+
+#[test]
+fn more_binds_on_one_endpoint_than_a_reply_looks_at_stay_in_userspace() {
+    let mut want = Wanted::default();
+    for port in 0..6 {
+        want.vips.insert(place(200, 80 + port), [(place(1, 5_000), 1)].into());
+    }
+    let refused = bounded(&mut want);
+    assert_eq!((want.vips.len(), refused.len()), (MAX_VIPS_PER_ENDPOINT, 2));
+    assert!(refused.values().all(|full| full.why().contains("shared")));
+}
+
+const POD: &str = "10.1.0.10:5000";
+const HERE: &str = "198.51.100.1:80";
+
+/// A node that has everything.
+fn around() -> Surroundings {
+    let mut places = BTreeMap::new();
+    for (ip, whereabouts) in [
+        ("10.1.0.10", Whereabouts::OnLink),
+        ("10.1.0.11", Whereabouts::OnLink),
+        ("10.9.0.1", Whereabouts::Own),
+        ("127.0.0.1", Whereabouts::Loopback),
+        ("10.2.0.10", Whereabouts::Elsewhere),
+        ("fd01::10", Whereabouts::OnLink),
+    ] {
+        places.insert(ip.parse::<IpAddr>().unwrap(), whereabouts);
+    }
+    Surroundings {
+        no_l4: None,
+        node: Some("here".to_owned()),
+        addresses: vec!["10.9.0.1".parse().unwrap(), "2001:db8:9::1".parse().unwrap()],
+        forwards_v4: true,
+        forwards_v6: true,
+        places,
+    }
+}
+
+/// What carries the only bind, why, and what is wanted.
+fn carried(snapshot: &Snapshot, around: &Surroundings) -> (DataPath, String, Wanted) {
+    let (wanted, reports) = wanted(snapshot, around);
+    let first = reports.into_iter().next().unwrap();
+    (first.path, first.why, wanted)
+}
+
+#[track_caller]
+fn steered(snapshot: &Snapshot, around: &Surroundings, why: &str) {
+    let (path, said, wanted) = carried(snapshot, around);
+    assert_eq!(path, DataPath::Steered);
+    assert!(said.contains(why), "{said:?} should say {why:?}");
+    assert!(wanted.vips.is_empty());
+    assert!(!wanted.bindings.is_empty(), "userspace gets it");
+}
+
+fn tcp(address: &str, shares: &[Share]) -> Snap {
+    Snap::default().l4(bind(Transport::Tcp, address), shares)
+}
+
+#[test]
+fn a_bind_whose_endpoints_are_all_here_is_in_the_kernel_and_steered_too() {
+    let snapshot = tcp(
+        HERE,
+        &[share(1, &[POD]), share(3, &["10.1.0.11:5000", "10.9.0.1:6000"])],
+    )
+    .0;
+    let (path, _, wanted) = carried(&snapshot, &around());
+    assert_eq!(path, DataPath::Kernel);
+    let endpoints = wanted.vips.values().next().unwrap();
+    let weights: BTreeMap<IpAddr, u32> = endpoints
+        .iter()
+        .map(|(endpoint, weight)| (Addr(endpoint.addr).into(), *weight))
+        .collect();
+    // One backend has a share of 1, the other 3 for two endpoints.
+    let expected = [("10.1.0.10", 4_096), ("10.1.0.11", 6_144), ("10.9.0.1", 6_144)];
+    assert_eq!(
+        weights,
+        expected.map(|(ip, weight)| (ip.parse().unwrap(), weight)).into()
+    );
+    assert_eq!(
+        wanted.bindings.len(),
+        1,
+        "what the kernel does not take goes to userspace"
+    );
+}
+
+#[test]
+fn one_endpoint_in_two_backends_adds_up() {
+    let snapshot = tcp(HERE, &[share(1, &[POD]), share(2, &[POD, "10.1.0.11:5000"])]).0;
+    let (_, _, wanted) = carried(&snapshot, &around());
+    let weights: Vec<u32> = wanted.vips.values().next().unwrap().values().copied().collect();
+    assert_eq!(weights, [8_192, 4_096]);
+}
+
+#[test]
+fn every_address_means_those_of_external_interfaces() {
+    let (path, _, wanted) = carried(&tcp("*:80", &[share(1, &[POD])]).0, &around());
+    assert_eq!(path, DataPath::Kernel);
+    let vips: Vec<Place> = wanted.vips.keys().copied().collect();
+    assert_eq!(
+        vips,
+        [Place::new(6, Addr::v4([10, 9, 0, 1]), Port::new(80))],
+        "the endpoint's family"
+    );
+    assert_eq!(wanted.bindings.len(), 3);
+}
+
+#[test]
+fn everything_that_is_not_for_the_kernel_says_why() {
+    let here = around();
+    let one = |shares: &[Share]| tcp(HERE, shares).0;
+    steered(
+        &one(&[share(1, &["10.2.0.10:1"])]),
+        &here,
+        "endpoint 10.2.0.10:1 of test/tcp 198.51.100.1:80/0 is not on this node",
+    );
+    steered(
+        &one(&[share(1, &[POD]), share(1, &["10.2.0.10:1"])]),
+        &here,
+        "is not on this node",
+    );
+    steered(&one(&[share(1, &["127.0.0.1:1"])]), &here, "is a loopback address");
+    steered(&one(&[share(1, &["10.3.0.10:1"])]), &here, "has no route");
+    steered(&one(&[share(1, &[POD]), share(1, &[])]), &here, "has no endpoint");
+    steered(&one(&[share(0, &[POD])]), &here, "no backend has a weight");
+    steered(
+        &one(&[share(1, &[POD, "[fd01::10]:1"])]),
+        &here,
+        "both address families",
+    );
+    steered(&one(&[share(1, &["[fd01::10]:1"])]), &here, "no IPv6 address");
+    steered(&one(&[]), &here, "no route is attached");
+    steered(
+        &tcp("198.51.100.0/24:80", &[share(1, &[POD])]).0,
+        &here,
+        "a bind to a prefix",
+    );
+    steered(
+        &tcp("198.51.100.1:*", &[share(1, &[POD])]).0,
+        &here,
+        "a bind to all ports",
+    );
+    steered(
+        &tcp("127.0.0.1:80", &[share(1, &[POD])]).0,
+        &here,
+        "not reached through an external interface",
+    );
+    steered(
+        &tcp("10.9.0.1:80", &[share(1, &["10.9.0.1:80"])]).0,
+        &here,
+        "is itself an address of a bind",
+    );
+    steered(
+        &tcp("*:80", &[share(1, &["10.9.0.1:80"])]).0,
+        &here,
+        "is itself an address of a bind",
+    );
+    let off = Surroundings {
+        no_l4: Some("it is off".to_owned()),
+        ..around()
+    };
+    steered(&one(&[share(1, &[POD])]), &off, "it is off");
+    let closed = Surroundings {
+        forwards_v4: false,
+        ..around()
+    };
+    steered(&one(&[share(1, &[POD])]), &closed, "sysctl -w net.ipv4.ip_forward=1");
+}
+
+#[test]
+fn a_share_that_userspace_must_refuse_keeps_the_bind_there() {
+    let mut snapshot = tcp(HERE, &[share(1, &[POD]), share(1, &[POD])]).0;
+    let id = snapshot.backends.keys().nth(1).unwrap().clone();
+    let mut backend = (*snapshot.backends[&id]).clone();
+    backend.target = BackendTarget::Invalid {
+        reason: InvalidReason::BackendNotFound,
+        message: String::new(),
+    };
+    snapshot.backends.insert(id, backend.into());
+    steered(&snapshot, &around(), "is invalid");
+}
+
+#[test]
+fn the_name_of_a_node_is_believed() {
+    let named = |node: &str, endpoint: &str| {
+        let mut snapshot = tcp(HERE, &[share(1, &[endpoint])]).0;
+        let id = snapshot.endpoints.keys().next().unwrap().clone();
+        let mut set = (*snapshot.endpoints[&id]).clone();
+        set.endpoints[0].node = Some(node.into());
+        snapshot.endpoints.insert(id, set.into());
+        carried(&snapshot, &around()).0
+    };
+    assert_eq!(named("here", POD), DataPath::Kernel);
+    assert_eq!(named("there", POD), DataPath::Steered);
+    assert_eq!(named("here", "10.2.0.10:1"), DataPath::Kernel);
+}
+
+#[test]
+fn a_draining_endpoint_weighs_nothing_unless_all_drain() {
+    let endpoints = |states: [EndpointState; 2]| {
+        let endpoints = ["10.1.0.10:5000", "10.1.0.11:5000"].map(|text| text.parse().unwrap());
+        let shares = [Share {
+            weight: 2,
+            endpoints: endpoints.into_iter().zip(states).collect(),
+        }];
+        let (_, _, wanted) = carried(&tcp(HERE, &shares).0, &around());
+        wanted
+            .vips
+            .values()
+            .next()
+            .unwrap()
+            .values()
+            .copied()
+            .collect::<Vec<u32>>()
+    };
+    use EndpointState::{Draining, Ready};
+    assert_eq!(endpoints([Ready, Ready]), [4_096, 4_096]);
+    assert_eq!(endpoints([Draining, Ready]), [0, 8_192]);
+    assert_eq!(endpoints([Draining, Draining]), [4_096, 4_096]);
+}
+
+#[test]
+fn a_bind_on_an_owned_address_misses_as_the_owner_says() {
+    let snapshot = Snap::default()
+        .own("198.51.100.0/24", OnMiss::Pass)
+        .own("198.51.100.1/32", OnMiss::Drop)
+        .steer(bind(Transport::Tcp, "198.51.100.1:80"))
+        .steer(bind(Transport::Tcp, "198.51.100.2:80"))
+        .steer(bind(Transport::Tcp, "10.9.0.1:80"));
+    let (wanted, _) = wanted(&snapshot.0, &around());
+    let misses: BTreeMap<IpAddr, u8> = wanted
+        .bindings
+        .iter()
+        .map(|((_, key), binding)| (Addr(key.addr).into(), binding.on_miss))
+        .collect();
+    let miss = |ip: &str| misses[&ip.parse::<IpAddr>().unwrap()];
+    assert_eq!(miss("198.51.100.1"), on_miss::REFUSE, "the longest owner decides");
+    assert_eq!(miss("198.51.100.2"), on_miss::PASS);
+    assert_eq!(miss("10.9.0.1"), on_miss::PASS, "the machine's own address");
+}
