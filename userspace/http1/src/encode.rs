@@ -86,11 +86,7 @@ pub fn response(
     connection: Connection,
     out: &mut Vec<u8>,
 ) -> Framing {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    chars::push_decimal(out, u64::from(head.status.code()));
-    out.push(b' ');
-    out.extend_from_slice(head.reason());
-    out.extend_from_slice(b"\r\n");
+    status_line(head.status, head.reason(), out);
     head.headers.write(FRAMING, out);
     let framing = if framing::never_has_body(head.status, asked.method) {
         // RFC 9110 §8.6: here a length tells what GET would have got; elsewhere it is forbidden.
@@ -130,11 +126,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Writes an interim response other than 101, without framing or connection fields. Not for HTTP/1.0 clients
 /// (RFC 9110 §15.2).
 pub fn interim(status: Status, headers: &Headers, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    chars::push_decimal(out, u64::from(status.code()));
-    out.push(b' ');
-    out.extend_from_slice(status.reason().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    status_line(status, status.reason().as_bytes(), out);
     headers.write(FRAMING, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -253,6 +245,16 @@ pub fn ensure_date(headers: &mut Headers, now: &[u8; 29]) {
     {
         headers.append(Known::Date, now);
     }
+}
+
+fn status_line(status: Status, reason: &[u8], out: &mut Vec<u8>) {
+    let code = status.code();
+    let digit = |part: u16| b'0' + (part % 10) as u8;
+    let mut start = *b"HTTP/1.1 000 ";
+    start[9..12].copy_from_slice(&[digit(code / 100), digit(code / 10), digit(code)]);
+    out.extend_from_slice(&start);
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn framing_line(framing: Framing, out: &mut Vec<u8>) {

@@ -112,7 +112,7 @@ impl<'s> Iterator for Members<'s, '_> {
                 Some(text) => text,
                 None => self.values.next()?,
             };
-            let member = match memchr::memchr(b',', text) {
+            let member = match text.iter().position(|&byte| byte == b',') {
                 Some(comma) => {
                     self.rest = Some(&text[comma + 1..]);
                     &text[..comma]

@@ -74,36 +74,35 @@ pub fn strip_hop_by_hop(headers: &mut Headers) {
         return;
     }
     let trailers = accepts_trailers(headers);
-    if headers.contains(Known::Connection) {
-        remove_nominated(headers);
+    let fixed = FIXED | (nominated(headers) & !PROTECTED);
+    if !trailers {
+        headers.remove_set(fixed);
+        return;
     }
-    if trailers {
-        headers.remove_set(FIXED & !Known::Te.bit());
-        if headers.only(Known::Te) != Some(b"trailers") {
-            headers.set(Known::Te, Value::from_static("trailers"));
-        }
-    } else {
-        headers.remove_set(FIXED);
+    headers.remove_set(fixed & !Known::Te.bit());
+    if headers.only(Known::Te) != Some(b"trailers") {
+        headers.set(Known::Te, Value::from_static("trailers"));
     }
 }
 
-fn remove_nominated(headers: &mut Headers) {
+/// The known names that Connection fields name; unknown ones are removed here.
+fn nominated(headers: &mut Headers) -> u128 {
     let mut named = 0u128;
     let mut others: Vec<Box<[u8]>> = Vec::new();
     for member in headers.members(Known::Connection) {
         match Known::of(member) {
             Some(known) => named |= known.bit(),
-            // Options, not names of fields.
+            // An option, not the name of a field.
             None if member.eq_ignore_ascii_case(b"close") => {}
             None => others.push(member.into()),
         }
     }
-    headers.remove_set(named & !PROTECTED & !Known::Te.bit());
     for other in &others {
         if let Ok(name) = Name::new(other) {
             headers.remove(name);
         }
     }
+    named
 }
 
 /// Whether the sender of a request takes trailers (`TE: trailers`, RFC 9110 §10.1.4).

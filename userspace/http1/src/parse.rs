@@ -116,6 +116,9 @@ impl FieldScan {
                 Ok(None)
             }
         };
+        if matches!(self.state, FieldState::LineStart) {
+            self.usual_lines(window, headers, limits);
+        }
         loop {
             match self.state {
                 FieldState::LineStart => match window.get(self.at) {
@@ -138,17 +141,6 @@ impl FieldScan {
                         self.state = FieldState::Name;
                     }
                 },
-                // Nearly every name is known and whole: then its characters need no look.
-                FieldState::Name
-                    if self.at == self.line
-                        && let Some(len) = chars::near_colon(&window[self.at..])
-                        && let Some(known) = Known::of(&window[self.at..self.at + len]) =>
-                {
-                    self.name_end = self.at + len;
-                    self.known = Some(known);
-                    self.at = self.name_end + 1;
-                    self.state = FieldState::BeforeValue;
-                }
                 FieldState::Name => {
                     self.at = chars::token_end(window, self.at);
                     if self.at - self.line > usize::from(u16::MAX) {
@@ -190,6 +182,33 @@ impl FieldScan {
                     self.state = FieldState::LineStart;
                 }
             }
+        }
+    }
+
+    /// Indexes whole lines `name ":" [SP] value CRLF` in one go, and leaves anything else, right or wrong, to the
+    /// careful way.
+    fn usual_lines(&mut self, window: &[u8], headers: &mut Headers, limits: &Limits) {
+        while headers.indexed() < limits.fields {
+            let line = &window[self.at..];
+            let Some(colon) = chars::near_colon(line) else {
+                return;
+            };
+            let name = &line[..colon];
+            let known = Known::of(name);
+            // A known name is a token.
+            if known.is_none() && (name.is_empty() || chars::token_end(name, 0) < colon) {
+                return;
+            }
+            let start = colon + 1 + usize::from(line.get(colon + 1) == Some(&b' '));
+            let end = chars::value_end(line, start);
+            let value = &line[start..end];
+            let blank = |byte: Option<&u8>| byte.is_some_and(|&byte| chars::is_blank(byte));
+            if !line[end..].starts_with(b"\r\n") || blank(value.first()) || blank(value.last()) {
+                return;
+            }
+            let at = self.at - self.section;
+            headers.index(at..at + colon, known, at + start..at + end, true);
+            self.at += end + 2;
         }
     }
 
