@@ -284,6 +284,12 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         pierhead_http1::strip_hop_by_hop(&mut head.headers);
         // The expectation is kept by us.
         head.headers.remove(Known::Expect);
+        if !head.headers.contains(Known::Host)
+            && let Ok(host) = Value::new(self.cx.conn.local.to_string().as_bytes())
+        {
+            // Only HTTP/1.0 may leave it out, and we speak 1.1 from here on.
+            head.headers.append(Known::Host, host);
+        }
         let pool = &self.cx.local().pool;
         forwarded::apply(head, &self.cx.forwarded, || [pool.random(), pool.random()]);
         if let Some(upgrade) = upgrade {

@@ -14,7 +14,7 @@ use h2::{
     Reason,
     client::{self, ResponseFuture, SendRequest},
 };
-use pierhead_http1::{Headers, RequestHead, ResponseHead};
+use pierhead_http1::{BodyLength, Headers, RequestHead, ResponseHead};
 use tokio::{
     task::spawn_local,
     time::{Instant, timeout},
@@ -86,28 +86,43 @@ impl Http2Exchange {
         lease: &Lease,
         backend: &Backend,
         head: &RequestHead,
-        body: pierhead_http1::BodyLength,
+        body: BodyLength,
         limit: Duration,
     ) -> Result<Self, OpenError> {
-        let request = http2::write_request(head, body, backend.tls().is_some()).ok_or(OpenError::Target)?;
-        let ended = body == pierhead_http1::BodyLength::Empty;
-        let shared = checkout(lease, backend, limit).await?;
-        let mut send = shared.send.clone();
-        shared.active.set(shared.active.get() + 1);
-        let active = Active(shared);
-        poll_fn(|cx| send.poll_ready(cx)).await?;
-        let (response, stream) = send.send_request(request, ended)?;
-        Ok(Self {
-            _active: active,
-            response,
-            interim_done: false,
-            reader: None,
-            writer: if ended {
-                StreamWriter::ended()
-            } else {
-                StreamWriter::new(stream)
-            },
-        })
+        let ended = body == BodyLength::Empty;
+        let mut tries = 0;
+        loop {
+            let request = http2::write_request(head, body, backend.tls().is_some()).ok_or(OpenError::Target)?;
+            let shared = checkout(lease, backend, limit).await?;
+            let mut send = shared.send.clone();
+            shared.active.set(shared.active.get() + 1);
+            let active = Active(shared);
+            let sent = match poll_fn(|cx| send.poll_ready(cx)).await {
+                Ok(()) => send.send_request(request, ended),
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok((response, stream)) => {
+                    return Ok(Self {
+                        _active: active,
+                        response,
+                        interim_done: false,
+                        reader: None,
+                        writer: if ended {
+                            StreamWriter::ended()
+                        } else {
+                            StreamWriter::new(stream)
+                        },
+                    });
+                }
+                // The server says goodbye, or all stream numbers are used up: others do the rest of the work.
+                Err(_) if tries < 2 => {
+                    active.0.closed.set(true);
+                    tries += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     pub(crate) fn is_sent(&self) -> bool {
@@ -180,7 +195,8 @@ async fn checkout(lease: &Lease, backend: &Backend, limit: Duration) -> Result<R
             break;
         }
         // Whoever waited for a connection that failed does not try again: all would, one after the other.
-        slot.opened.notified().await;
+        let opened = timeout(limit, slot.opened.notified()).await;
+        opened.map_err(|_| ConnectError::Timeout)?;
         if slot.failures.get() != failures {
             return Err(OpenError::Lost);
         }

@@ -311,3 +311,33 @@ fn a_drain_says_goaway_and_lets_streams_finish() {
         }
     });
 }
+
+#[test]
+fn a_backend_that_says_goodbye_fails_no_request() {
+    run(async {
+        // Each connection takes one stream and then says GOAWAY.
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        spawn_local(async move {
+            loop {
+                let (stream, _) = socket.accept().await.unwrap();
+                spawn_local(async move {
+                    let Ok(mut connection) = h2::server::handshake(stream).await else {
+                        return;
+                    };
+                    while let Some(Ok((_, respond))) = connection.accept().await {
+                        let mut respond: SendResponse<Bytes> = respond;
+                        respond.send_response(Response::new(()), true).unwrap();
+                        connection.graceful_shutdown();
+                    }
+                });
+            }
+        });
+        let gate = Gate::start(Setup::simple(address).http2()).await;
+        let mut client = gate.connect().await;
+        for _ in 0..20 {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert_eq!(client.message().await.status(), 200);
+        }
+    });
+}

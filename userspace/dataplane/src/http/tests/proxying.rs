@@ -209,3 +209,16 @@ fn an_http_1_0_client_gets_no_chunks_and_is_closed_unless_it_asks() {
         }
     });
 }
+
+#[test]
+fn a_host_is_made_for_a_client_that_needs_none() {
+    run(async {
+        let origin = Origins::named("a").await;
+        let gate = Gate::start(Setup::simple(origin.address)).await;
+        assert!(gate.whole("GET / HTTP/1.0\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(
+            origin.requests()[0].field("host"),
+            Some(gate.address.to_string().as_str())
+        );
+    });
+}
