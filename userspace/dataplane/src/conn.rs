@@ -1,9 +1,15 @@
-//! What is known of a connection once it is accepted and its listener is found.
+//! What is known of a connection once it is accepted.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    runtime::{BindRuntime, ListenerRuntime},
+    runtime::{BindRuntime, ListenerRuntime, Slot},
     worker::Worker,
 };
 
@@ -14,9 +20,45 @@ pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     /// Where the client wanted to go.
     pub(crate) local: SocketAddr,
-    /// The bind as it was when the connection came. Ask `worker.runtime().bind(..)` for the one in force.
+    /// The bind as it was when the connection came. Ask `worker.runtime().binds` for the one in force.
     pub(crate) bind: Arc<BindRuntime>,
+    pub(crate) accepted: Instant,
+    /// Its place among the connections of its Gateway.
+    pub(crate) slot: Slot,
     pub(crate) tls: Option<TlsFacts>,
+    _open: Open,
+}
+
+impl Conn {
+    /// A connection accepted now.
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        bind: &Arc<BindRuntime>,
+        slot: Slot,
+    ) -> Self {
+        worker.cells().opened.add(1);
+        Self {
+            worker: Rc::clone(worker),
+            peer,
+            local,
+            bind: Arc::clone(bind),
+            accepted: Instant::now(),
+            slot,
+            tls: None,
+            _open: Open(Rc::clone(worker)),
+        }
+    }
+}
+
+/// Counts a connection out of its worker: a drain waits for that.
+struct Open(Rc<Worker>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.cells().closed.add(1);
+    }
 }
 
 /// What the TLS handshake said.
@@ -27,4 +69,24 @@ pub(crate) struct TlsFacts {
     pub(crate) sni: Option<Box<str>>,
     /// ALPN chose `h2`.
     pub(crate) h2: bool,
+}
+
+/// An IPv4 address in IPv6 clothes becomes IPv4.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        // Keeps the scope of a link-local address.
+        IpAddr::V6(_) => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
+/// Makes the close of `stream` a reset: what is unsent is thrown away, and the other side learns that at once.
+pub(crate) fn reset_on_close(stream: &impl AsFd) {
+    // A socket that cannot be told so is closed with a FIN.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Closes with a reset.
+pub(crate) fn reset(stream: impl AsFd) {
+    reset_on_close(&stream);
 }

@@ -4,16 +4,21 @@
 //! compiled snapshot), swapped as a whole. This crate knows nothing of Kubernetes and nothing of eBPF: how connections
 //! reach its sockets ([`AcceptMode`]) is decided by whoever starts it.
 
+mod accept;
 mod config;
 mod conn;
+mod control;
 mod dataplane;
+mod dns;
 mod error;
 mod http;
 mod observe;
 mod report;
 mod runtime;
 mod steer;
+mod tcp;
 mod tls;
+mod udp;
 mod upstream;
 mod worker;
 

@@ -2,15 +2,32 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::{TcpListener as StdTcpListener, UdpSocket as StdUdpSocket},
     ops::Deref,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, mpsc as std_mpsc},
+    thread::JoinHandle,
 };
 
 use arc_swap::{ArcSwap, Cache};
-use tokio::sync::Notify;
+use foldhash::fast::RandomState;
+use pierhead_model::BindKey;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::{Builder, LocalOptions},
+    sync::{Notify, mpsc, oneshot},
+    task::spawn_local,
+};
 
-use crate::{http, runtime::Runtime};
+use crate::{
+    accept, http,
+    observe::{LogBuffer, LogSender, PerWorker, WorkerCells},
+    runtime::Runtime,
+    tcp::Pipes,
+    udp,
+};
 
 /// The compiled snapshot, held without touching a counter that another core touches.
 #[derive(Clone)]
@@ -37,18 +54,32 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) drain: Drain,
     pub(crate) http: Rc<http::Local>,
+    pub(crate) pipes: Pipes,
+    pub(crate) log: LogBuffer,
+    cells: Arc<PerWorker<WorkerCells>>,
     source: RefCell<Cache<Arc<ArcSwap<Runtime>>, Arc<Runtime>>>,
     current: RefCell<Current>,
 }
 
+/// What all workers are given.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) runtime: Arc<ArcSwap<Runtime>>,
+    pub(crate) cells: Arc<PerWorker<WorkerCells>>,
+    pub(crate) log: Option<LogSender>,
+}
+
 impl Worker {
-    pub(crate) fn new(number: usize, source: Arc<ArcSwap<Runtime>>) -> Self {
-        let mut source = Cache::new(source);
+    pub(crate) fn new(number: usize, shared: Shared) -> Self {
+        let mut source = Cache::new(shared.runtime);
         let current = Current(Rc::new(Arc::clone(source.load())));
         Self {
             number,
             drain: Drain::default(),
             http: Rc::default(),
+            pipes: Pipes::default(),
+            log: LogBuffer::new(shared.log),
+            cells: shared.cells,
             source: RefCell::new(source),
             current: RefCell::new(current),
         }
@@ -63,6 +94,10 @@ impl Worker {
             *current = Current(Rc::new(Arc::clone(latest)));
         }
         current.clone()
+    }
+
+    pub(crate) fn cells(&self) -> &WorkerCells {
+        self.cells.of(self.number)
     }
 }
 
@@ -90,4 +125,127 @@ impl Drain {
             wake.await;
         }
     }
+}
+
+/// What a worker can be told. When the channel closes it stops, and cuts what is open.
+pub(crate) enum Command {
+    Listen {
+        key: BindKey,
+        socket: StdTcpListener,
+    },
+    Receive {
+        key: BindKey,
+        socket: StdUdpSocket,
+    },
+    /// Serve what is queued, then close the sockets of a bind.
+    Close {
+        key: BindKey,
+        done: std_mpsc::Sender<()>,
+    },
+    /// Sockets that stay to the end: steered connections.
+    ListenSteered(StdTcpListener),
+    ReceiveSteered(StdUdpSocket),
+    Drain,
+}
+
+/// A running worker thread, as seen from outside.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) handle: JoinHandle<()>,
+}
+
+/// Starts worker `number`.
+///
+/// # Errors
+/// When the thread or its event loop cannot be made.
+pub(crate) fn start(number: usize, shared: Shared) -> io::Result<Thread> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (ready, started) = std_mpsc::channel();
+    let handle = std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = ready.send(Ok(()));
+                    runtime.block_on(run(Rc::new(Worker::new(number, shared)), receiver));
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        })?;
+    started
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
+    Ok(Thread { commands, handle })
+}
+
+async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let mut open = HashMap::<BindKey, Vec<oneshot::Sender<std_mpsc::Sender<()>>>, RandomState>::default();
+    spawn_local(LogBuffer::flush_regularly(Rc::clone(&worker)));
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Listen { key, socket } => {
+                let (stop, stopped) = oneshot::channel();
+                if let Some(listener) = adopt(TcpListener::from_std(socket)) {
+                    open.entry(key).or_default().push(stop);
+                    spawn_local(accept::listen(Rc::clone(&worker), listener, stopped));
+                }
+            }
+            Command::Receive { key, socket } => {
+                let (stop, stopped) = oneshot::channel();
+                if let Some(socket) = adopt(UdpSocket::from_std(socket)) {
+                    open.entry(key).or_default().push(stop);
+                    spawn_local(udp::receive(
+                        Rc::clone(&worker),
+                        socket,
+                        udp::Replies::SameSocket,
+                        stopped,
+                    ));
+                }
+            }
+            Command::ListenSteered(socket) => {
+                if let Some(listener) = adopt(TcpListener::from_std(socket)) {
+                    let worker = Rc::clone(&worker);
+                    spawn_local(async move {
+                        let (_stop, stopped) = oneshot::channel();
+                        accept::listen(worker, listener, stopped).await;
+                    });
+                }
+            }
+            Command::ReceiveSteered(socket) => {
+                if let Some(socket) = adopt(UdpSocket::from_std(socket)) {
+                    let worker = Rc::clone(&worker);
+                    spawn_local(async move {
+                        let (_stop, stopped) = oneshot::channel();
+                        udp::receive(worker, socket, udp::Replies::OwnSockets, stopped).await;
+                    });
+                }
+            }
+            Command::Close { key, done } => {
+                for stop in open.remove(&key).unwrap_or_default() {
+                    let _ = stop.send(done.clone());
+                }
+            }
+            Command::Drain => {
+                for (_, stops) in open.drain() {
+                    for stop in stops {
+                        let _ = stop.send(std_mpsc::channel().0);
+                    }
+                }
+                worker.drain.start();
+            }
+        }
+    }
+    worker.log.flush();
+}
+
+fn adopt<S>(socket: io::Result<S>) -> Option<S> {
+    socket
+        .inspect_err(|error| tracing::error!(%error, "a socket cannot be watched by its worker"))
+        .ok()
 }

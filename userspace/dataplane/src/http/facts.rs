@@ -91,5 +91,6 @@ impl Facts<'_> {
             cells.bytes_in.add(self.bytes_in);
             cells.bytes_out.add(self.bytes_out);
         }
+        conn.worker.log.write(&exchange);
     }
 }

@@ -102,6 +102,22 @@ pub(crate) struct ListenerCells {
     pub(crate) datagrams_dropped: Counter,
 }
 
+impl ListenerCells {
+    pub(crate) fn refuse(&self, reason: Reason) {
+        count(&self.refused, reason);
+    }
+
+    pub(crate) fn end(&self, reason: Reason) {
+        count(&self.ended, reason);
+    }
+}
+
+fn count(cells: &[Counter; Reason::COUNT], reason: Reason) {
+    if let Some(cell) = cells.get(reason.index()) {
+        cell.add(1);
+    }
+}
+
 /// Counts of one backend on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct BackendCells {
@@ -113,9 +129,18 @@ pub(crate) struct BackendCells {
     pub(crate) latency: Histogram,
 }
 
+impl BackendCells {
+    pub(crate) fn fail(&self, reason: Reason) {
+        count(&self.errors, reason);
+    }
+}
+
 /// Counts of one worker that belong to no listener.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCells {
+    /// Connections admitted, of all binds; the difference is what is open now.
+    pub(crate) opened: Counter,
+    pub(crate) closed: Counter,
     pub(crate) accept_errors: Counter,
     /// Connections and datagrams to an address and port without a bind.
     pub(crate) strays: Counter,

@@ -5,8 +5,12 @@
 
 mod cells;
 mod exchange;
+mod log;
+mod prometheus;
 mod registry;
 
 pub(crate) use cells::{BackendCells, Counter, Histogram, ListenerCells, PerWorker, WorkerCells};
 pub(crate) use exchange::{Exchange, Reason, RequestFacts};
+pub(crate) use log::{LogBuffer, LogSender};
+pub(crate) use prometheus::text;
 pub(crate) use registry::Registry;

@@ -52,6 +52,24 @@ impl Registry {
         Arc::clone(cells.or_insert_with(|| Arc::new(PerWorker::new(self.workers))))
     }
 
+    pub(crate) fn listeners(&self) -> Vec<(ListenerId, Arc<PerWorker<ListenerCells>>)> {
+        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        series
+            .listeners
+            .iter()
+            .map(|(id, cells)| (id.clone(), Arc::clone(cells)))
+            .collect()
+    }
+
+    pub(crate) fn backends(&self) -> Vec<(BackendId, Arc<PerWorker<BackendCells>>)> {
+        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        series
+            .backends
+            .iter()
+            .map(|(id, cells)| (id.clone(), Arc::clone(cells)))
+            .collect()
+    }
+
     /// Forgets what nobody holds any more.
     pub(crate) fn prune(&self) {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);

@@ -209,7 +209,7 @@ impl Compiler {
         if let Some(gauge) = self.gauges.get(owner).and_then(Weak::upgrade) {
             return gauge;
         }
-        let gauge = Arc::new(Gauge::new(owner.clone()));
+        let gauge = Arc::new(Gauge::new(owner.clone(), self.registry.workers()));
         self.gauges.insert(owner.clone(), Arc::downgrade(&gauge));
         gauge
     }

@@ -5,20 +5,31 @@ use std::sync::{
 
 use pierhead_model::Origin;
 
+use crate::observe::PerWorker;
+
 /// Connections open at once for one Gateway, on all workers. The same gauge as long as the Gateway exists, so a changed
 /// limit counts what is open already.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     pub(crate) owner: Origin,
     open: AtomicU32,
+    handshakes: PerWorker<AtomicU32>,
 }
 
 impl Gauge {
-    pub(crate) fn new(owner: Origin) -> Self {
+    pub(crate) fn new(owner: Origin, workers: usize) -> Self {
         Self {
             owner,
             open: AtomicU32::new(0),
+            handshakes: PerWorker::new(workers),
         }
+    }
+
+    /// One more TLS handshake in flight on a worker, unless there are `limit` already.
+    pub(crate) fn handshake(self: &Arc<Self>, worker: usize, limit: u32) -> Option<Handshake> {
+        let before = self.handshakes.of(worker).fetch_add(1, Ordering::Relaxed);
+        let slot = Handshake(Arc::clone(self), worker);
+        (before < limit).then_some(slot)
     }
 
     pub(crate) fn open(&self) -> u32 {
@@ -44,13 +55,23 @@ impl Drop for Slot {
     }
 }
 
+/// One handshake in flight; leaving scope counts it out.
+#[derive(Debug)]
+pub(crate) struct Handshake(Arc<Gauge>, usize);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.of(self.1).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn slots_are_given_back_also_by_a_refusal() {
-        let gauge = Arc::new(Gauge::new(Origin::new("Gateway", "default", "web")));
+        let gauge = Arc::new(Gauge::new(Origin::new("Gateway", "default", "web"), 1));
         let first = gauge.enter(2);
         let second = gauge.enter(2);
         assert!(first.is_some() && second.is_some());

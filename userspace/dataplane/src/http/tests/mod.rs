@@ -30,7 +30,7 @@ use crate::{
     runtime::{Compiler, Runtime},
     tls::TlsStore,
     upstream::Resolved,
-    worker::Worker,
+    worker::{Shared, Worker},
 };
 
 /// No test waits longer.
@@ -256,11 +256,17 @@ impl Gate {
     ) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let mut compiler = Compiler::new(Arc::new(Registry::new(1)), TlsStore::new().unwrap());
+        let registry = Arc::new(Registry::new(1));
+        let mut compiler = Compiler::new(Arc::clone(&registry), TlsStore::new().unwrap());
         let mut snapshot = setup.snapshot(address.port());
         change(&mut snapshot);
         let runtime = compiler.compile(Arc::new(snapshot), &Resolved::default(), &Runtime::default());
-        let worker = Rc::new(Worker::new(0, Arc::new(ArcSwap::from_pointee(runtime))));
+        let shared = Shared {
+            runtime: Arc::new(ArcSwap::from_pointee(runtime)),
+            cells: registry.worker(),
+            log: None,
+        };
+        let worker = Rc::new(Worker::new(0, shared));
         let accepting = Rc::clone(&worker);
         spawn_local(async move {
             loop {
@@ -269,17 +275,14 @@ impl Gate {
                 stream.set_nodelay(true).unwrap();
                 let runtime = accepting.runtime();
                 let bind = runtime.binds.find(Transport::Tcp, local.ip(), local.port()).unwrap();
-                let conn = Conn {
-                    worker: Rc::clone(&accepting),
-                    peer,
-                    local,
-                    bind: Arc::clone(bind),
-                    tls: sni.map(|sni| TlsFacts {
-                        listener: Arc::clone(bind.listener(sni).unwrap()),
-                        sni: Some(sni.into()),
-                        h2: false,
-                    }),
-                };
+                let first = bind.first().unwrap();
+                let slot = first.gauge.enter(first.limits().connections).unwrap();
+                let mut conn = Conn::new(&accepting, peer, local, bind, slot);
+                conn.tls = sni.map(|sni| TlsFacts {
+                    listener: Arc::clone(bind.listener(sni).unwrap()),
+                    sni: Some(sni.into()),
+                    h2: false,
+                });
                 spawn_local(super::serve(stream, conn));
             }
         });

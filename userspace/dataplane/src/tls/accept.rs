@@ -1,0 +1,160 @@
+use std::{io, rc::Rc, sync::Arc};
+
+use rustls::{ServerConfig, server::Acceptor};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{StartHandshake, server::TlsStream};
+
+use super::{Hello, MAX_HELLO_BYTES};
+use crate::{
+    conn::{Conn, TlsFacts, reset},
+    http,
+    observe::Reason,
+    runtime::{ListenerRuntime, Protocol},
+    tcp::{self, StreamGuard},
+};
+
+/// What is read at once while the ClientHello is awaited: most fit in.
+const HELLO_CHUNK: usize = 2048;
+
+/// A connection of a TLS bind: reads the ClientHello, finds the listener by its server name, and does what that listener
+/// does. A name nobody listens for gets a reset and never an alert: it must look as if nothing were there.
+pub(crate) async fn serve(mut stream: TcpStream, mut conn: Conn) {
+    let Some(first) = conn.bind.first().map(Arc::clone) else {
+        return;
+    };
+    let deadline = Instant::from_std(conn.accepted) + first.limits().handshake_timeout;
+    let (sni, ahead) = match timeout_at(deadline, hello(&mut stream)).await {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(_)) => return refuse(stream, &conn, &first, Reason::HandshakeFailed),
+        Err(_) => return refuse(stream, &conn, &first, Reason::HandshakeTimeout),
+    };
+    let Some(listener) = conn.bind.listener(sni.as_deref().unwrap_or_default()).map(Arc::clone) else {
+        conn.worker.cells().unmatched_sni.add(1);
+        return refuse(stream, &conn, &first, Reason::NoSuchHost);
+    };
+    // Counted where it belongs, now that this is known.
+    if !Arc::ptr_eq(&listener.gauge, &first.gauge) {
+        match listener.gauge.enter(listener.limits().connections) {
+            Some(slot) => conn.slot = slot,
+            None => return refuse(stream, &conn, &listener, Reason::LimitReached),
+        }
+    }
+    let name = sni.as_deref().unwrap_or_default();
+    match &listener.protocol {
+        Protocol::TlsPassthrough(targets) => {
+            let Some(target) = targets.find(name).cloned() else {
+                return refuse(stream, &conn, &listener, Reason::NoRoute);
+            };
+            let mut guard = StreamGuard::new("tls", conn, listener);
+            guard.sni = sni;
+            tcp::carry(stream, &mut guard, Some(&target), &ahead).await;
+        }
+        Protocol::TlsTerminate { tls, targets } => {
+            let Some(target) = targets.find(name).cloned() else {
+                return refuse(stream, &conn, &listener, Reason::NoRoute);
+            };
+            let Some(config) = tls.config.clone() else {
+                return refuse(stream, &conn, &listener, Reason::HandshakeFailed);
+            };
+            let Some(stream) = terminate(stream, &ahead, config, &conn, &listener, deadline).await else {
+                return;
+            };
+            drop(ahead);
+            let mut guard = StreamGuard::new("tls", conn, listener);
+            guard.sni = sni;
+            tcp::carry_decrypted(stream, &mut guard, Some(&target)).await;
+        }
+        Protocol::Https { tls, .. } => {
+            let Some(config) = tls.config.clone() else {
+                return refuse(stream, &conn, &listener, Reason::HandshakeFailed);
+            };
+            let Some(stream) = terminate(stream, &ahead, config, &conn, &listener, deadline).await else {
+                return;
+            };
+            drop(ahead);
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            conn.tls = Some(TlsFacts { listener, sni, h2 });
+            // The handshake's own state is large: this future is not kept in its place.
+            Box::pin(http::serve(stream, conn)).await;
+        }
+        Protocol::Http(_) | Protocol::Tcp(_) | Protocol::Udp(_) => {
+            refuse(stream, &conn, &listener, Reason::Internal);
+        }
+    }
+}
+
+fn refuse(stream: TcpStream, conn: &Conn, listener: &ListenerRuntime, reason: Reason) {
+    listener.cells.of(conn.worker.number).refuse(reason);
+    reset(stream);
+}
+
+/// Reads the ClientHello; gives the server name and all bytes read.
+async fn hello(stream: &mut TcpStream) -> io::Result<(Option<Box<str>>, Vec<u8>)> {
+    let mut bytes = Vec::with_capacity(HELLO_CHUNK);
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match Hello::parse(&bytes) {
+            Hello::Whole { sni } => return Ok((sni, bytes)),
+            Hello::Partial if bytes.len() < MAX_HELLO_BYTES => bytes.reserve(HELLO_CHUNK),
+            Hello::Partial | Hello::Invalid => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// Ends TLS here. `None`: it failed, and the client was told as TLS prescribes.
+async fn terminate(
+    mut stream: TcpStream,
+    ahead: &[u8],
+    config: Arc<ServerConfig>,
+    conn: &Conn,
+    listener: &ListenerRuntime,
+    deadline: Instant,
+) -> Option<TlsStream<TcpStream>> {
+    let worker = Rc::clone(&conn.worker);
+    let cells = listener.cells.of(worker.number);
+    let Some(_slot) = listener.gauge.handshake(worker.number, listener.limits().handshakes) else {
+        refuse(stream, conn, listener, Reason::LimitReached);
+        return None;
+    };
+    let handshake = async {
+        let mut acceptor = Acceptor::default();
+        let mut rest = ahead;
+        while !rest.is_empty() {
+            acceptor.read_tls(&mut rest)?;
+        }
+        let accepted = match acceptor.accept() {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return Err(io::ErrorKind::InvalidData.into()),
+            Err((error, mut alert)) => {
+                let mut bytes = Vec::new();
+                alert.write_all(&mut bytes)?;
+                stream.write_all(&bytes).await?;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        };
+        StartHandshake::from_parts(accepted, stream).into_stream(config).await
+    };
+    match timeout_at(deadline, handshake).await {
+        Ok(Ok(stream)) => {
+            cells.handshakes.add(1);
+            Some(stream)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %conn.peer, listener = %listener.model.id, %error, "TLS handshake failed");
+            cells.handshakes_failed.add(1);
+            cells.refuse(Reason::HandshakeFailed);
+            None
+        }
+        Err(_) => {
+            cells.handshakes_failed.add(1);
+            cells.refuse(Reason::HandshakeTimeout);
+            None
+        }
+    }
+}
