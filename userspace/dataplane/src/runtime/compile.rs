@@ -13,7 +13,7 @@ use super::{BindRuntime, BindTable, Gauge, HttpSite, L4Target, ListenerRuntime, 
 use crate::{
     http::RouteHandle,
     observe::Registry,
-    tls::{TlsServer, TlsStore},
+    tls::TlsStore,
     upstream::{Backends, Resolved},
 };
 

@@ -27,7 +27,7 @@ pub(super) struct Datagram {
 pub(super) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<Datagram> {
     let mut parts = [IoSliceMut::new(buffer)];
     // Room for one of them: a socket has one family.
-    let mut space = cmsg_space!(nix::libc::sockaddr_in6);
+    let mut space = cmsg_space!(libc::sockaddr_in6);
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_DONTWAIT)?;
     let local = message.cmsgs()?.find_map(|control| match control {
         ControlMessageOwned::Ipv4OrigDstAddr(address) => Some(SocketAddr::V4(SockaddrIn::from(address).into())),
@@ -60,18 +60,18 @@ pub(super) fn answer(socket: &impl AsFd, bytes: &[u8], from: SocketAddr, to: Soc
     let flags = MsgFlags::MSG_DONTWAIT;
     let sent = match from {
         SocketAddr::V4(from) => {
-            let info = nix::libc::in_pktinfo {
+            let info = libc::in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: nix::libc::in_addr {
+                ipi_spec_dst: libc::in_addr {
                     s_addr: u32::from_ne_bytes(from.ip().octets()),
                 },
-                ipi_addr: nix::libc::in_addr { s_addr: 0 },
+                ipi_addr: libc::in_addr { s_addr: 0 },
             };
             sendmsg(fd, &parts, &[ControlMessage::Ipv4PacketInfo(&info)], flags, Some(&to))
         }
         SocketAddr::V6(from) => {
-            let info = nix::libc::in6_pktinfo {
-                ipi6_addr: nix::libc::in6_addr {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr {
                     s6_addr: from.ip().octets(),
                 },
                 ipi6_ifindex: from.scope_id(),
