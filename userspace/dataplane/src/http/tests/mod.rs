@@ -513,13 +513,8 @@ fn a_waiting_connection_is_small() {
             .binds
             .find(Transport::Tcp, gate.address.ip(), gate.address.port())
             .unwrap();
-        let conn = Conn {
-            worker: Rc::clone(&gate.worker),
-            peer: gate.address,
-            local: gate.address,
-            bind: Arc::clone(bind),
-            tls: None,
-        };
+        let slot = bind.first().unwrap().gauge.enter(1).unwrap();
+        let conn = Conn::new(&gate.worker, gate.address, gate.address, bind, slot);
         let size = size_of_val(&super::serve(stream, conn));
         assert!(size <= 4 * 1024, "{size} bytes");
     });
