@@ -99,7 +99,7 @@ fn crds(from: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         {
             continue;
         }
-        for document in yaml::read(&fs::read_to_string(entry.path())?)? {
+        for document in yaml::read(&fs::read_to_string(entry.path())?, 1, &mut yaml::Budget::default())? {
             let crd = document.value;
             if crd["kind"] != "CustomResourceDefinition" {
                 continue;

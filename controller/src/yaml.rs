@@ -134,17 +134,27 @@ impl Error {
     }
 }
 
-/// All documents of `text`, empty ones left out.
-pub(crate) fn read(text: &str) -> Result<Vec<Document>, Error> {
+/// How many values may still be made, over all texts read with it.
+#[derive(Debug)]
+pub(crate) struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(MAX_NODES)
+    }
+}
+
+/// All documents of `text`, empty ones left out. `line` is the number of its first line.
+pub(crate) fn read(text: &str, line: u32, budget: &mut Budget) -> Result<Vec<Document>, Error> {
     // A byte order mark is no content (YAML 1.2 §5.2).
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match read_yaml(text) {
+    match read_yaml(text, line, budget) {
         // JSON that is not YAML (surrogate pairs, tabs): its own parser decides, without lines.
         Err(yaml) if text.trim_start().starts_with(['{', '[']) => match serde_json::from_str(text) {
             Ok(value) => Ok(vec![Document {
                 value,
                 lines: Lines {
-                    line: 1,
+                    line,
                     parts: Parts::None,
                 },
             }]),
@@ -154,18 +164,46 @@ pub(crate) fn read(text: &str) -> Result<Vec<Document>, Error> {
     }
 }
 
-fn read_yaml(text: &str) -> Result<Vec<Document>, Error> {
+/// Cuts a text where its documents start, so that each can be read on its own: line of the first line, and text. A line
+/// that starts with `---` is a document's start wherever it stands (YAML 1.2 §9.1.2); only directives belong to what
+/// follows, so a text with one stays whole.
+pub(crate) fn cut(text: &str) -> Vec<(u32, &str)> {
+    if text.starts_with('%') || text.contains("\n%") {
+        return vec![(1, text)];
+    }
+    let mut parts = Vec::new();
+    let (mut start, mut start_line) = (0, 1);
+    let mut at = 0;
+    for (line, content) in (1..).zip(text.split_inclusive('\n')) {
+        let marker = content
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if marker && at > start {
+            parts.push((start_line, &text[start..at]));
+            (start, start_line) = (at, line);
+        }
+        at += content.len();
+    }
+    parts.push((start_line, &text[start..]));
+    parts
+}
+
+fn read_yaml(text: &str, line: u32, budget: &mut Budget) -> Result<Vec<Document>, Error> {
+    let parser = Parser::new_from_str(text);
     let mut reader = Reader {
-        parser: Parser::new_from_str(text),
+        parser,
         anchors: HashMap::new(),
-        nodes: 0,
+        before: line.saturating_sub(1),
+        budget,
     };
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next()? {
         match event {
             Event::DocumentStart(_) => {
                 if documents.len() == MAX_DOCUMENTS {
-                    return Err(Error::TooManyDocuments { line: line(span) });
+                    return Err(Error::TooManyDocuments {
+                        line: reader.line(span),
+                    });
                 }
                 reader.anchors.clear();
                 if let Some((event, span)) = reader.next()? {
@@ -182,17 +220,24 @@ fn read_yaml(text: &str) -> Result<Vec<Document>, Error> {
     Ok(documents)
 }
 
-struct Reader<'input> {
+struct Reader<'input, 'budget> {
     parser: Parser<'input, saphyr_parser::StrInput<'input>>,
     /// Finished anchored nodes of this document, with how many nodes each holds.
     anchors: HashMap<usize, (Value, Lines, usize)>,
-    nodes: usize,
+    /// Lines before the text.
+    before: u32,
+    budget: &'budget mut Budget,
 }
 
-impl<'input> Reader<'input> {
+impl<'input> Reader<'input, '_> {
+    fn line(&self, span: Span) -> u32 {
+        self.before + u32::try_from(span.start.line()).unwrap_or(u32::MAX - self.before)
+    }
+
     fn next(&mut self) -> Result<Option<(Event<'input>, Span)>, Error> {
+        let before = self.before;
         self.parser.next_event().transpose().map_err(|error: ScanError| {
-            let line = u32::try_from(error.marker().line()).unwrap_or(u32::MAX);
+            let line = before + u32::try_from(error.marker().line()).unwrap_or(u32::MAX - before);
             match error.info() {
                 // The parser has a limit of its own for what it reads ahead.
                 "recursion limit exceeded" => Error::TooDeep { line },
@@ -206,30 +251,31 @@ impl<'input> Reader<'input> {
 
     fn expect_next(&mut self, at: Span) -> Result<(Event<'input>, Span), Error> {
         self.next()?.ok_or_else(|| Error::Syntax {
-            line: line(at),
+            line: self.line(at),
             info: "the document ends in the middle of a value".into(),
         })
     }
 
     fn count(&mut self, nodes: usize, at: Span) -> Result<(), Error> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
-            Err(Error::TooManyNodes { line: line(at) })
-        } else {
-            Ok(())
+        match self.budget.0.checked_sub(nodes) {
+            Some(left) => {
+                self.budget.0 = left;
+                Ok(())
+            }
+            None => Err(Error::TooManyNodes { line: self.line(at) }),
         }
     }
 
     fn node(&mut self, event: Event<'input>, span: Span, depth: usize) -> Result<(Value, Lines), Error> {
         if depth > MAX_DEPTH {
-            return Err(Error::TooDeep { line: line(span) });
+            return Err(Error::TooDeep { line: self.line(span) });
         }
         self.count(1, span)?;
-        let before = self.nodes;
+        let before = self.budget.0;
         let (value, parts, anchor) = match event {
             Event::Alias(id) => {
                 let Some((value, lines, nodes)) = self.anchors.get(&id) else {
-                    return Err(Error::RecursiveAlias { line: line(span) });
+                    return Err(Error::RecursiveAlias { line: self.line(span) });
                 };
                 let (value, parts, nodes) = (value.clone(), lines.parts.clone(), *nodes);
                 // Counted before the next copy is made: a bomb of aliases ends at the limit, not at the memory.
@@ -237,16 +283,18 @@ impl<'input> Reader<'input> {
                 return Ok((
                     value,
                     Lines {
-                        line: line(span),
+                        line: self.line(span),
                         parts,
                     },
                 ));
             }
-            Event::Scalar(text, style, anchor, tag) => {
-                (scalar(text, style, tag.as_deref(), span)?, Parts::None, anchor)
-            }
+            Event::Scalar(text, style, anchor, tag) => (
+                scalar(text, style, tag.as_deref(), self.line(span))?,
+                Parts::None,
+                anchor,
+            ),
             Event::SequenceStart(anchor, tag) => {
-                known_tag(tag.as_deref(), "seq", span)?;
+                known_tag(tag.as_deref(), "seq", self.line(span))?;
                 let mut values = Vec::new();
                 let mut items = Vec::new();
                 loop {
@@ -261,7 +309,7 @@ impl<'input> Reader<'input> {
                 (Value::Array(values), Parts::Items(items), anchor)
             }
             Event::MappingStart(anchor, tag) => {
-                known_tag(tag.as_deref(), "map", span)?;
+                known_tag(tag.as_deref(), "map", self.line(span))?;
                 let (map, fields) = self.mapping(span, depth)?;
                 (Value::Object(map), Parts::Fields(fields), anchor)
             }
@@ -273,17 +321,17 @@ impl<'input> Reader<'input> {
             | Event::SequenceEnd
             | Event::MappingEnd => {
                 return Err(Error::Syntax {
-                    line: line(span),
+                    line: self.line(span),
                     info: "a value was expected".into(),
                 });
             }
         };
         let lines = Lines {
-            line: line(span),
+            line: self.line(span),
             parts,
         };
         if anchor != 0 {
-            let nodes = self.nodes - before;
+            let nodes = before - self.budget.0;
             self.count(nodes, span)?;
             self.anchors.insert(anchor, (value.clone(), lines.clone(), nodes + 1));
         }
@@ -299,7 +347,11 @@ impl<'input> Reader<'input> {
             let (key, plain) = match event {
                 Event::MappingEnd => break,
                 Event::Scalar(text, style, ..) => (text.into_owned(), style == ScalarStyle::Plain),
-                _ => return Err(Error::ComplexKey { line: line(key_span) }),
+                _ => {
+                    return Err(Error::ComplexKey {
+                        line: self.line(key_span),
+                    });
+                }
             };
             let (event, value_span) = self.expect_next(key_span)?;
             let (value, lines) = self.node(event, value_span, depth + 1)?;
@@ -309,7 +361,9 @@ impl<'input> Reader<'input> {
                     value => merged.push((value, lines)),
                 }
                 if merged.iter().any(|(value, _)| !value.is_object()) {
-                    return Err(Error::BadMerge { line: line(key_span) });
+                    return Err(Error::BadMerge {
+                        line: self.line(key_span),
+                    });
                 }
                 continue;
             }
@@ -319,13 +373,13 @@ impl<'input> Reader<'input> {
                     .find(|(name, ..)| *name == key)
                     .map_or(0, |(_, line, _)| *line);
                 return Err(Error::DuplicateKey {
-                    line: line(key_span),
+                    line: self.line(key_span),
                     first,
                     key,
                 });
             }
             map.insert(key.clone(), value);
-            fields.push((key, line(key_span), lines));
+            fields.push((key, self.line(key_span), lines));
         }
         // Merged keys give way to those written here, and to merges named earlier (YAML 1.1 merge key).
         for (value, lines) in merged {
@@ -349,43 +403,39 @@ impl<'input> Reader<'input> {
     }
 }
 
-fn line(span: Span) -> u32 {
-    u32::try_from(span.start.line()).unwrap_or(u32::MAX)
-}
-
-fn known_tag(tag: Option<&Tag>, expected: &str, span: Span) -> Result<(), Error> {
+fn known_tag(tag: Option<&Tag>, expected: &str, line: u32) -> Result<(), Error> {
     match tag {
         None => Ok(()),
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == expected => Ok(()),
         Some(tag) => Err(Error::UnknownTag {
-            line: line(span),
+            line,
             tag: tag.to_string(),
         }),
     }
 }
 
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Result<Value, Error> {
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, line: u32) -> Result<Value, Error> {
     if let Some(tag) = tag {
         if tag.is_yaml_core_schema() && tag.suffix == "str" {
             return Ok(Value::String(text.into_owned()));
         }
         if !tag.is_yaml_core_schema() || !matches!(&*tag.suffix, "bool" | "int" | "float" | "null") {
             return Err(Error::UnknownTag {
-                line: line(span),
+                line,
                 tag: tag.to_string(),
             });
         }
-        return plain(text, span);
+        return plain(text, line);
     }
     if style == ScalarStyle::Plain {
-        plain(text, span)
+        plain(text, line)
     } else {
         Ok(Value::String(text.into_owned()))
     }
 }
 
 /// Untagged plain scalars by the rules of YAML 1.1 as `kubectl` reads it.
-fn plain(text: Cow<'_, str>, span: Span) -> Result<Value, Error> {
+fn plain(text: Cow<'_, str>, line: u32) -> Result<Value, Error> {
     match &*text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
@@ -397,7 +447,7 @@ fn plain(text: Cow<'_, str>, span: Span) -> Result<Value, Error> {
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" | ".nan" | ".NaN"
         | ".NAN" => {
             return Err(Error::NotJson {
-                line: line(span),
+                line,
                 text: text.into_owned(),
             });
         }
@@ -460,8 +510,36 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn all(text: &str) -> Result<Vec<Document>, Error> {
+        read(text, 1, &mut Budget::default())
+    }
+
+    #[test]
+    fn a_text_is_cut_where_documents_start() {
+        let text = "# first\na: 1\n--- # second\nb: |\n  ---\n---\n---c: 1\n";
+        assert_eq!(
+            cut(text),
+            [
+                (1, "# first\na: 1\n"),
+                (3, "--- # second\nb: |\n  ---\n"),
+                (6, "---\n---c: 1\n")
+            ]
+        );
+        assert_eq!(cut("%YAML 1.2\n---\na: 1\n---\nb: 1\n").len(), 1);
+        assert_eq!(cut(""), [(1, "")]);
+        let second = read("--- \nb: 1\nb: 2\n", 3, &mut Budget::default()).unwrap_err();
+        assert_eq!(
+            second,
+            Error::DuplicateKey {
+                line: 5,
+                first: 4,
+                key: "b".into()
+            }
+        );
+    }
+
     fn one(text: &str) -> Value {
-        let mut documents = read(text).unwrap();
+        let mut documents = all(text).unwrap();
         assert_eq!(documents.len(), 1, "{text}");
         documents.remove(0).value
     }
@@ -500,7 +578,7 @@ mod tests {
 
     #[test]
     fn every_part_knows_its_line() {
-        let documents = read("a:\n  b:\n  - c: 1\n    d: 2\n---\n# empty\n---\ne: 1\n").unwrap();
+        let documents = all("a:\n  b:\n  - c: 1\n    d: 2\n---\n# empty\n---\ne: 1\n").unwrap();
         assert_eq!(documents.len(), 2);
         let path = [
             Step::Field("a".into()),
@@ -527,7 +605,7 @@ mod tests {
     #[test]
     fn duplicate_keys_are_named_with_both_lines() {
         assert_eq!(
-            read("a: 1\nb: 2\na: 3\n"),
+            all("a: 1\nb: 2\na: 3\n"),
             Err(Error::DuplicateKey {
                 line: 3,
                 first: 1,
@@ -540,7 +618,7 @@ mod tests {
     fn merge_keys_give_way_to_written_keys() {
         let text = "base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\n";
         assert_eq!(one(text)["use"], json!({"y": 3, "x": 1}));
-        assert!(matches!(read("a: {<<: 3}"), Err(Error::BadMerge { line: 1 })));
+        assert!(matches!(all("a: {<<: 3}"), Err(Error::BadMerge { line: 1 })));
     }
 
     #[test]
@@ -550,15 +628,15 @@ mod tests {
             let uses = vec![format!("*a{}", level - 1); 10].join(", ");
             text.push_str(&format!("a{level}: &a{level} [{uses}]\n"));
         }
-        assert!(matches!(read(&text), Err(Error::TooManyNodes { .. })));
+        assert!(matches!(all(&text), Err(Error::TooManyNodes { .. })));
     }
 
     #[test]
     fn absurd_depth_is_refused() {
         let text = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        assert!(matches!(read(&text), Err(Error::TooDeep { line: 1 })));
+        assert!(matches!(all(&text), Err(Error::TooDeep { line: 1 })));
         let text = "{\"a\":".repeat(100_000);
-        assert!(read(&text).is_err());
+        assert!(all(&text).is_err());
     }
 
     #[test]
@@ -571,7 +649,7 @@ mod tests {
             "? [a]\n: 1\n",
             "a: !!binary Zm9v\n",
         ] {
-            let error = read(text).unwrap_err();
+            let error = all(text).unwrap_err();
             assert!(error.line() >= 1, "{text:?}: {error}");
         }
     }

@@ -112,12 +112,9 @@ impl Finding {
 fn findings(folder: &Folder, translation: &Translation) -> Vec<Finding> {
     let files = folder.problems();
     let mut all: Vec<Finding> = files.iter().map(Finding::of_file).collect();
-    all.extend(
-        translation
-            .problems
-            .iter()
-            .map(|problem| Finding::of_meaning(problem, folder.place(problem))),
-    );
+    let places = folder.places(&translation.problems);
+    let meaning = translation.problems.iter().zip(places);
+    all.extend(meaning.map(|(problem, place)| Finding::of_meaning(problem, place)));
     all
 }
 

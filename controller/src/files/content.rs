@@ -1,5 +1,6 @@
 //! The text of one file to objects and problems.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 use super::problem::FileProblem;
 use super::typed::Typed;
 use crate::schema::{self, Found};
-use crate::yaml::{self, Document, Lines, Step};
+use crate::yaml::{self, Budget, Document, Lines, Step};
 
 /// Most objects in one file, `List` items included.
 const MAX_OBJECTS: usize = yaml::MAX_DOCUMENTS;
@@ -49,24 +50,94 @@ pub(crate) struct Unused {
 /// What is known of an object from before: its body's hash and its generation.
 pub(crate) type Known<'a> = &'a dyn Fn(&Origin) -> Option<(u64, i64)>;
 
+/// The documents of a file without a problem, by the hash of their text: those that come again are not read again.
+pub(crate) type Parts = HashMap<u64, Part>;
+
+#[derive(Debug)]
+pub(crate) struct Part {
+    line: u32,
+    objects: Vec<Object>,
+    ignored: Vec<Unused>,
+}
+
 /// Reads the text of `file` (its name, for problems).
-pub(crate) fn read(file: &Path, text: &str, known: Known<'_>) -> Content {
-    let mut reader = Reader {
-        file,
-        known,
-        content: Content::default(),
-        count: 0,
-    };
-    match yaml::read(text) {
-        Ok(documents) => documents
-            .into_iter()
-            .for_each(|Document { value, lines }| reader.value(value, &lines, 0)),
-        Err(error) => {
-            reader.problem(error.line(), None, String::new(), error.to_string(), String::new());
-            reader.content.unclear = true;
-        }
+pub(crate) fn read(file: &Path, text: &str, known: Known<'_>, before: &Parts) -> (Content, Parts) {
+    let mut whole = Content::default();
+    let mut parts = Parts::new();
+    let mut budget = Budget::default();
+    let mut count = 0;
+    for (line, text) in yaml::cut(text) {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let hash = hasher.finish();
+        let current = |object: &Object| known(&object.origin) == Some((object.body_hash, object.generation));
+        let part = match before.get(&hash).filter(|part| part.objects.iter().all(current)) {
+            Some(part) => part.moved(line),
+            None => {
+                let mut reader = Reader {
+                    file,
+                    known,
+                    content: Content::default(),
+                    count,
+                };
+                match yaml::read(text, line, &mut budget) {
+                    Ok(documents) => documents
+                        .into_iter()
+                        .for_each(|Document { value, lines }| reader.value(value, &lines, 0)),
+                    Err(error) => reader.unclear(error.line(), error.to_string(), ""),
+                }
+                let content = reader.content;
+                if !content.problems.is_empty() {
+                    whole.add(content);
+                    continue;
+                }
+                Part {
+                    line,
+                    objects: content.objects,
+                    ignored: content.ignored,
+                }
+            }
+        };
+        count += part.objects.len() + part.ignored.len();
+        whole.objects.extend(part.objects.iter().cloned());
+        whole.ignored.extend(part.ignored.iter().cloned());
+        parts.insert(hash, part);
     }
-    reader.content
+    (whole, parts)
+}
+
+impl Part {
+    /// The same text, starting on another line.
+    fn moved(&self, line: u32) -> Self {
+        let place = |own: u32| own - self.line + line;
+        let objects = self
+            .objects
+            .iter()
+            .map(|one| Object {
+                line: place(one.line),
+                ..one.clone()
+            })
+            .collect();
+        let ignored = self
+            .ignored
+            .iter()
+            .map(|one| Unused {
+                line: place(one.line),
+                ..one.clone()
+            })
+            .collect();
+        Self { line, objects, ignored }
+    }
+}
+
+impl Content {
+    fn add(&mut self, other: Self) {
+        self.objects.extend(other.objects);
+        self.ignored.extend(other.ignored);
+        self.problems.extend(other.problems);
+        self.refused.extend(other.refused);
+        self.unclear |= other.unclear;
+    }
 }
 
 struct Reader<'a> {
@@ -269,7 +340,9 @@ pub(crate) fn line_of(text: &str, line: u32, field: &str) -> u32 {
         })
     }
     let path = steps(field);
-    let documents = yaml::read(text).unwrap_or_default();
+    let part = yaml::cut(text).into_iter().rev().find(|(start, _)| *start <= line);
+    let Some((start, text)) = part else { return line };
+    let documents = yaml::read(text, start, &mut Budget::default()).unwrap_or_default();
     documents
         .iter()
         .find_map(|one| find(&one.lines, &one.value, line, &path))

@@ -1,6 +1,6 @@
 //! The state of a folder: for each file its last good objects and what is wrong with it now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use pierhead_model::{Origin, Problem};
 use pierhead_translate::World;
 
-use super::content::{self, Object, Unused};
+use super::content::{self, Object, Parts, Unused};
 use super::listing::{self, Listing, OpenError, Stamp};
 use super::problem::FileProblem;
 
@@ -33,6 +33,8 @@ pub struct Folder {
     files: BTreeMap<PathBuf, File>,
     /// What is wrong with the folder itself, or with what is no file.
     faults: Vec<FileProblem>,
+    /// The hash of each object's body when it was last read, and its generation.
+    generations: HashMap<Origin, (u64, i64)>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ struct File {
     text_hash: u64,
     /// The last good state of everything in it.
     objects: Vec<Object>,
+    parts: Parts,
     ignored: Vec<Unused>,
     problems: Vec<FileProblem>,
     /// Since when it looks removed.
@@ -66,6 +69,7 @@ impl Folder {
             path: path.to_owned(),
             files: BTreeMap::new(),
             faults: Vec::new(),
+            generations: HashMap::new(),
         };
         let listing = listing::list(path)?;
         folder.take_in(listing, SystemTime::now());
@@ -193,32 +197,35 @@ impl Folder {
                 }
             }
         }
-        let known = |origin: &Origin| {
-            let mut all = self.files.values().flat_map(|file| &file.objects);
-            all.find(|object| object.origin == *origin)
-                .map(|object| (object.body_hash, object.generation))
-        };
-        // One file at a time finds its own objects first; a search over all files is for objects that moved.
-        let own: BTreeMap<Origin, (u64, i64)> = self
-            .files
-            .get(path)
-            .into_iter()
-            .flat_map(|file| &file.objects)
-            .map(|object| (object.origin.clone(), (object.body_hash, object.generation)))
-            .collect();
-        let first_time = own.is_empty();
-        let made = content::read(path, &text, &|origin| match own.get(origin) {
-            Some(found) => Some(*found),
-            None if first_time && self.files.len() > 64 => None,
-            None => known(origin),
-        });
+        let known = |origin: &Origin| self.generations.get(origin).copied();
+        let no_parts = Parts::new();
+        let before = self.files.get(path).map_or(&no_parts, |file| &file.parts);
+        let (made, parts) = content::read(path, &text, &known, before);
+        for object in &made.objects {
+            self.generations
+                .insert(object.origin.clone(), (object.body_hash, object.generation));
+        }
         let file = self.files.entry(path.to_owned()).or_default();
         *file = File {
             stamp: Some(stamp),
             text_hash,
+            parts,
             ..merge(std::mem::take(file), made)
         };
+        self.forget_generations();
         scan.changed = true;
+    }
+
+    /// Keeps the memory of what is gone within that of what is there.
+    fn forget_generations(&mut self) {
+        let present: usize = self.files.values().map(|file| file.objects.len()).sum();
+        if self.generations.len() > 2 * present + 1024 {
+            let all = self.files.values().flat_map(|file| &file.objects);
+            let kept = all
+                .map(|one| (one.origin.clone(), (one.body_hash, one.generation)))
+                .collect();
+            self.generations = kept;
+        }
     }
 
     /// All objects, each once: of two with one name the first in path order counts.
@@ -291,13 +298,21 @@ impl Folder {
         kinds.into_values().collect()
     }
 
-    /// The file and line of what a translation's problem is about.
-    pub fn place(&self, problem: &Problem) -> Option<(PathBuf, u32)> {
+    /// The file and line of what each problem of a translation is about.
+    pub fn places(&self, problems: &[Problem]) -> Vec<Option<(PathBuf, u32)>> {
         let (chosen, _) = self.chosen();
-        let (path, object) = chosen.get(&problem.origin)?;
-        let text = listing::text(&self.path.join(path)).ok();
-        let line = text.map_or(object.line, |text| content::line_of(&text, object.line, &problem.field));
-        Some((path.to_path_buf(), line))
+        let mut texts: BTreeMap<&Path, Option<String>> = BTreeMap::new();
+        let place = |problem: &Problem| {
+            let (path, object) = chosen.get(&problem.origin)?;
+            let text = texts
+                .entry(path)
+                .or_insert_with(|| listing::text(&self.path.join(path)).ok());
+            let line = text
+                .as_ref()
+                .map_or(object.line, |text| content::line_of(text, object.line, &problem.field));
+            Some((path.to_path_buf(), line))
+        };
+        problems.iter().map(place).collect()
     }
 
     /// How many objects are in force.

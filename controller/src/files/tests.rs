@@ -205,6 +205,30 @@ fn generation_counts_changes_of_the_spec_and_unchanged_objects_are_shared() {
 }
 
 #[test]
+fn what_did_not_change_keeps_its_place_right_when_lines_move() {
+    let bad = "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {x: 1}\n";
+    let dir = folder(&[("a.yaml", &format!("{SERVICE}---\n{bad}"))]);
+    let mut folder = Folder::open(dir.path()).unwrap();
+    write(
+        dir.path(),
+        "a.yaml",
+        &format!("{}---\n{SERVICE}---\n{bad}---\n{SERVICE}", service("new")),
+    );
+    folder.scan(later());
+    let said = lines(&folder);
+    assert!(
+        said.iter()
+            .any(|line| line.starts_with("a.yaml:14: Service default/bad: spec.x: ")),
+        "{said:#?}"
+    );
+    assert!(
+        said.iter()
+            .any(|line| line.starts_with("a.yaml:16: Service default/web: is also in a.yaml:6,")),
+        "{said:#?}"
+    );
+}
+
+#[test]
 fn absurd_and_unreadable_files_cost_only_themselves() {
     let dir = folder(&[
         ("good.yaml", SERVICE),

@@ -6,7 +6,11 @@ use super::*;
 use crate::yaml;
 
 fn object(text: &str) -> Map<String, Value> {
-    match yaml::read(text).unwrap().remove(0).value {
+    match yaml::read(text, 1, &mut yaml::Budget::default())
+        .unwrap()
+        .remove(0)
+        .value
+    {
         Value::Object(map) => map,
         other => panic!("{other}"),
     }
