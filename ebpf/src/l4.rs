@@ -6,12 +6,12 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::programs::TcContext;
 use core::ptr;
 use pierhead_abi::icmp::{self, End};
-use pierhead_abi::l4::{Backend, Flow, FlowKey, Outcome, Place, Replies, Slot};
+use pierhead_abi::l4::{Backend, Flow, FlowKey, Outcome, PieceKey, Place, Replies, Slot};
 use pierhead_abi::layout::{GATE_WINDOW_SHIFT, MAX_VIPS_PER_ENDPOINT, TICK_SHIFT, control};
-use pierhead_abi::packet::{self, ICMP, ICMPV6, Ip, TCP, TcpFlags, UDP, Unreadable};
+use pierhead_abi::packet::{self, Fragment, ICMP, ICMPV6, Ip, TCP, TcpFlags, UDP, Unreadable};
 use pierhead_abi::{Addr, Port, hash};
 
-use crate::maps::{self, BACKENDS, FLOWS, GATES, OUTCOMES, REPLIES, TRAFFIC, Table};
+use crate::maps::{self, BACKENDS, FLOWS, GATES, OUTCOMES, PIECES, REPLIES, TRAFFIC, Table};
 use crate::skb::{Broken, Skb};
 
 /// Ethernet. Other link layers are not attached to.
@@ -40,7 +40,7 @@ pub fn ingress(ctx: &TcContext) -> Outcome {
     let skb = Skb(ctx);
     let ip = match packet::ip(&skb, skb.ethertype(), L3) {
         Ok(ip) => ip,
-        Err(Unreadable::Fragment { .. }) => return Outcome::Fragment,
+        Err(Unreadable::Fragment(_)) => return Outcome::Fragment,
         Err(Unreadable::NotIp | Unreadable::Malformed) => return Outcome::Foreign,
     };
     match ip.protocol {
@@ -54,16 +54,39 @@ pub fn ingress(ctx: &TcContext) -> Outcome {
 #[inline(always)]
 pub fn egress(ctx: &TcContext) -> Outcome {
     let skb = Skb(ctx);
-    let ip = match packet::ip(&skb, skb.ethertype(), L3) {
-        Ok(ip) => ip,
-        Err(Unreadable::Fragment { .. }) => return Outcome::Fragment,
+    let (ip, piece) = match packet::ip(&skb, skb.ethertype(), L3) {
+        Ok(ip) => (ip, None),
+        // The first piece has the ports, and says for the others where they come from.
+        Err(Unreadable::Fragment(f)) if f.first && f.ip.protocol == UDP => (f.ip, Some(f.id)),
+        Err(Unreadable::Fragment(f)) => return later_piece(&skb, &f),
         Err(Unreadable::NotIp | Unreadable::Malformed) => return Outcome::Foreign,
     };
     match ip.protocol {
-        TCP | UDP => transport_out(ctx, &skb, &ip),
+        TCP | UDP => transport_out(ctx, &skb, &ip, piece),
         ICMP | ICMPV6 => error_out(&skb, &ip),
         _ => Outcome::Foreign,
     }
+}
+
+#[inline(always)]
+fn piece_key(ip: &Ip, id: u32) -> PieceKey {
+    PieceKey {
+        src: ip.src.0,
+        dst: ip.dst.0,
+        id,
+        protocol: ip.protocol,
+        reserved: [0; 3],
+    }
+}
+
+#[inline(always)]
+fn later_piece(skb: &Skb<'_>, piece: &Fragment) -> Outcome {
+    let Some(vip) = PIECES.get_ptr(&piece_key(&piece.ip, piece.id)) else {
+        return Outcome::Fragment;
+    };
+    // SAFETY: a map value, valid until the program ends; copied at once.
+    let vip = unsafe { ptr::read(vip) };
+    done(skb.rewrite_piece(&piece.ip, &Addr(vip)), Outcome::Returned)
 }
 
 #[inline(always)]
@@ -354,7 +377,7 @@ fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey,
 }
 
 #[inline(always)]
-fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
+fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip, piece: Option<u32>) -> Outcome {
     let Some((port, client_port)) = packet::ports(skb, ip.l4) else {
         return Outcome::Foreign;
     };
@@ -382,6 +405,10 @@ fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
                 (*flow).reset = 1;
             }
         }
+    }
+    if let Some(id) = piece {
+        // A failure costs this datagram its other pieces.
+        let _ = PIECES.insert(&piece_key(ip, id), &key.vip, BPF_ANY);
     }
     let outcome = done(
         skb.rewrite(ip, End::Src, (&ip.src, port), (&Addr(key.vip), Port(key.vip_port))),

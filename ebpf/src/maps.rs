@@ -1,11 +1,11 @@
 //! The maps. Names, sizes, keys and values are the ABI's.
 
-use aya_ebpf::btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, PerCpuArray, SockMap};
+use aya_ebpf::btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray, SockMap};
 use aya_ebpf::macros::btf_map;
-use pierhead_abi::l4::{Backend, Flow, FlowKey, Gate, Outcome, Place, Replies, Slot, Traffic};
+use pierhead_abi::l4::{Backend, Flow, FlowKey, Gate, Outcome, PieceKey, Place, Replies, Slot, Traffic};
 use pierhead_abi::layout::{
-    F_INNER_MAP, F_MMAPABLE, F_NO_PREALLOC, MAX_BACKENDS, MAX_BINDINGS, MAX_FLOWS, MAX_OWNED, MAX_SOCKETS, MAX_VIPS,
-    MAX_WORKERS, control,
+    F_INNER_MAP, F_MMAPABLE, F_NO_PREALLOC, MAX_BACKENDS, MAX_BINDINGS, MAX_FLOWS, MAX_OWNED, MAX_PIECES, MAX_SOCKETS,
+    MAX_VIPS, MAX_WORKERS, control,
 };
 use pierhead_abi::maglev::SIZES;
 use pierhead_abi::steer::{Binding, BindingKey, Owned, Steered};
@@ -52,6 +52,10 @@ pub static REPLIES: HashMap<Place, Replies, MAX_BACKENDS, { F_NO_PREALLOC as usi
 /// reply could no longer be rewritten. When it is full, new flows go up the stack.
 #[btf_map]
 pub static FLOWS: HashMap<FlowKey, Flow, MAX_FLOWS, { F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// Fragmented reply → address of the bind it comes from, for the pieces without ports.
+#[btf_map]
+pub static PIECES: LruHashMap<PieceKey, [u32; 4], MAX_PIECES> = LruHashMap::new();
 
 #[btf_map]
 pub static GATES: PerCpuArray<Gate, 1> = PerCpuArray::new();

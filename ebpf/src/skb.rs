@@ -111,6 +111,12 @@ impl Skb<'_> {
         self.outer_addr(ip, end, new.0, diff)
     }
 
+    /// Replaces the source of a piece that has no transport header.
+    #[inline(always)]
+    pub fn rewrite_piece(&self, ip: &Ip, new: &Addr) -> Result<(), Broken> {
+        self.outer_addr(ip, End::Src, new, checksum::diff_addr(&ip.src.0, &new.0))
+    }
+
     /// Replaces one end of the packet inside an ICMP error, and the opposite end of the error itself.
     #[inline(always)]
     pub fn rewrite_error(&self, outer: &Ip, inner: &Inner, end: End, new: (&Addr, Port)) -> Result<(), Broken> {

@@ -184,6 +184,17 @@ impl Flow {
 }
 
 plain! {
+    /// Key of `PIECES`: the packet that a fragment from an endpoint belongs to.
+    pub struct PieceKey: 40 {
+        pub src: [u32; 4],
+        pub dst: [u32; 4],
+        pub id: u32,
+        pub protocol: u8,
+        pub reserved: [u8; 3],
+    }
+}
+
+plain! {
     /// Per CPU: new flows in the current window.
     pub struct Gate: 16 {
         pub window: u64,

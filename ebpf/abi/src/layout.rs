@@ -36,6 +36,8 @@ pub const MAX_OWNED: usize = 16_384;
 pub const MAX_VIPS: usize = 16_384;
 pub const MAX_BACKENDS: usize = 65_536;
 pub const MAX_FLOWS: usize = 262_144;
+/// Fragmented replies under way at once. The oldest is forgotten first; losing one costs a datagram.
+pub const MAX_PIECES: usize = 8_192;
 /// L4 binds that may share one endpoint in the kernel. A reply looks at each of them.
 pub const MAX_VIPS_PER_ENDPOINT: usize = 4;
 
@@ -63,13 +65,15 @@ pub mod map {
     pub const BACKENDS: &str = "BACKENDS";
     pub const REPLIES: &str = "REPLIES";
     pub const FLOWS: &str = "FLOWS";
+    pub const PIECES: &str = "PIECES";
     pub const GATES: &str = "GATES";
     pub const OUTCOMES: &str = "OUTCOMES";
     pub const TRAFFIC: &str = "TRAFFIC";
 
     /// All of them: pinned and removed together.
-    pub const ALL: [&str; 13] = [
-        CONTROL, BINDINGS, OWNED, SOCKETS, LOADS, STEERED, VIPS, BACKENDS, REPLIES, FLOWS, GATES, OUTCOMES, TRAFFIC,
+    pub const ALL: [&str; 14] = [
+        CONTROL, BINDINGS, OWNED, SOCKETS, LOADS, STEERED, VIPS, BACKENDS, REPLIES, FLOWS, PIECES, GATES, OUTCOMES,
+        TRAFFIC,
     ];
 }
 

@@ -88,7 +88,16 @@ pub enum Unreadable {
     /// Shorter than its headers say, a wrong version, or more extension headers than we follow.
     Malformed,
     /// A fragment: only the stack can put it together.
-    Fragment { dst: Addr },
+    Fragment(Fragment),
+}
+
+/// A piece of a packet. The transport header, at `ip.l4`, is only in the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub ip: Ip,
+    /// Common to all pieces of one packet.
+    pub id: u32,
+    pub first: bool,
 }
 
 /// Reads the network header at `l3`; `ethertype` in host order.
@@ -113,18 +122,21 @@ fn ipv4<P: Packet>(packet: &P, l3: u32) -> Result<Ip, Unreadable> {
         return Err(Unreadable::Malformed);
     }
     let dst = Addr::from_v4_word(word([h[16], h[17], h[18], h[19]]));
-    // More fragments, or not the first: everything but DF.
-    if h[6] & 0x3f != 0 || h[7] != 0 {
-        return Err(Unreadable::Fragment { dst });
-    }
-    Ok(Ip {
+    let ip = Ip {
         v4: true,
         protocol: h[9],
         l3,
         l4: l3 + ((h[0] & 15) as u32) * 4,
         src: Addr::from_v4_word(word([h[12], h[13], h[14], h[15]])),
         dst,
-    })
+    };
+    // More fragments, or not the first: everything but DF.
+    if h[6] & 0x3f != 0 || h[7] != 0 {
+        let first = h[6] & 0x1f == 0 && h[7] == 0;
+        let id = u16::from_ne_bytes([h[4], h[5]]) as u32;
+        return Err(Unreadable::Fragment(Fragment { ip, id, first }));
+    }
+    Ok(ip)
 }
 
 #[inline(always)]
@@ -158,7 +170,23 @@ fn ipv6<P: Packet>(packet: &P, l3: u32) -> Result<Ip, Unreadable> {
                 next = e[0];
                 l4 += (e[1] as u32 + 1) * 8;
             }
-            FRAGMENT => return Err(Unreadable::Fragment { dst }),
+            FRAGMENT => {
+                let e: [u8; 8] = packet.load(l4).ok_or(Unreadable::Malformed)?;
+                let ip = Ip {
+                    v4: false,
+                    protocol: e[0],
+                    l3,
+                    l4: l4 + 8,
+                    src,
+                    dst,
+                };
+                let first = e[2] == 0 && e[3] & 0xf8 == 0;
+                return Err(Unreadable::Fragment(Fragment {
+                    ip,
+                    id: word([e[4], e[5], e[6], e[7]]),
+                    first,
+                }));
+            }
             protocol => {
                 return Ok(Ip {
                     v4: false,
@@ -252,11 +280,20 @@ mod tests {
 
     #[test]
     fn every_fragment_is_one() {
-        let dst = Addr::v4([198, 51, 100, 2]);
-        for frag in [0x2000, 0x0001, 0x2001, 0x0100, 0x1fff] {
+        for (frag, first) in [
+            (0x2000, true),
+            (0x0001, false),
+            (0x2001, false),
+            (0x0100, false),
+            (0x1fff, false),
+        ] {
+            let Err(Unreadable::Fragment(fragment)) = ip(&v4(6, frag, UDP).as_slice(), ETH_IPV4, 0) else {
+                panic!("{frag:#x} is a fragment");
+            };
             assert_eq!(
-                ip(&v4(5, frag, UDP).as_slice(), ETH_IPV4, 0),
-                Err(Unreadable::Fragment { dst })
+                (fragment.first, fragment.ip.l4, fragment.ip.protocol),
+                (first, 24, UDP),
+                "{frag:#x}"
             );
         }
         assert!(
@@ -296,12 +333,16 @@ mod tests {
         let p = v6(0, &[(60, 0), (43, 2), (UDP, 1)]);
         let got = ip(&p.as_slice(), ETH_IPV6, 0).expect("readable");
         assert_eq!((got.protocol, got.l4, got.v4), (UDP, 40 + 8 + 24 + 16, false));
-        assert_eq!(
-            ip(&v6(0, &[(44, 0), (UDP, 0)]).as_slice(), ETH_IPV6, 0),
-            Err(Unreadable::Fragment {
-                dst: Addr::v6([0x21; 16])
-            })
-        );
+        let mut p = v6(0, &[(44, 0), (UDP, 0)]);
+        for (offset, first) in [(1u16, true), (0x09, false), (0x08, false)] {
+            p[50..52].copy_from_slice(&offset.to_be_bytes());
+            p[52..56].copy_from_slice(&[1, 2, 3, 4]);
+            let Err(Unreadable::Fragment(fragment)) = ip(&p.as_slice(), ETH_IPV6, 0) else {
+                panic!("a fragment header makes a fragment");
+            };
+            assert_eq!((fragment.first, fragment.ip.l4, fragment.ip.protocol), (first, 56, UDP));
+            assert_eq!(fragment.id.to_ne_bytes(), [1, 2, 3, 4]);
+        }
         let many = v6(0, &[(0, 0), (0, 0), (0, 0), (0, 0), (UDP, 0)]);
         assert_eq!(ip(&many.as_slice(), ETH_IPV6, 0), Err(Unreadable::Malformed));
     }

@@ -318,7 +318,17 @@ impl Kernel {
         if self.options.mode == Mode::Steer {
             return Ok(wanted::Surroundings::default());
         }
-        let external = surroundings::external(&mut self.netlink, &self.options.nics)?;
+        // An interface that went away takes the fast path with it, not the configuration.
+        let external = match surroundings::external(&mut self.netlink, &self.options.nics) {
+            Ok(external) => external,
+            Err(error) => {
+                let no_l4 = Some(error.to_string());
+                return Ok(wanted::Surroundings {
+                    no_l4,
+                    ..wanted::Surroundings::default()
+                });
+            }
+        };
         let endpoints: BTreeSet<IpAddr> = wanted::endpoint_addresses(snapshot);
         let mut around = surroundings::look(&mut self.netlink, &external, self.options.node.as_deref(), &endpoints)?;
         around.no_l4 = probe(&self.options.nics).l4.err();
@@ -451,7 +461,13 @@ impl Kernel {
     fn attach_nics(&mut self) -> Result<(), KernelError> {
         let external = match self.options.mode {
             Mode::Steer => Vec::new(),
-            Mode::Full => surroundings::external(&mut self.netlink, &self.options.nics)?,
+            Mode::Full => match surroundings::external(&mut self.netlink, &self.options.nics) {
+                Ok(external) => external,
+                Err(error) => {
+                    tracing::warn!("layer 4 stays in userspace: {error}");
+                    return Ok(());
+                }
+            },
         };
         let wanted: BTreeSet<u32> = external.iter().map(|link| link.index).collect();
         for (index, path) in self.pins.nic_links() {

@@ -283,6 +283,38 @@ fn datagrams_pass_in_both_families() {
 }
 
 #[test]
+fn a_reply_larger_than_the_mtu_arrives_whole() {
+    in_netns(|| {
+        let street = street();
+        for address in [format!("{POD}:5000"), format!("[{POD6}]:5000")] {
+            let address: SocketAddr = address.parse().unwrap();
+            street.pod.does(move || {
+                let socket = UdpSocket::bind(address).unwrap();
+                thread::spawn(move || {
+                    while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+                        socket.send_to(&[9; 8_000], from).unwrap();
+                    }
+                });
+            });
+        }
+        let _kernel = start(&snapshot(5000));
+        street.client.does(|| {
+            for (own, to) in [("0.0.0.0:0", format!("{VIP}:80")), ("[::]:0", format!("[{VIP6}]:80"))] {
+                let socket = UdpSocket::bind(own).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                socket.connect(to).unwrap();
+                for _ in 0..3 {
+                    socket.send(b"more").unwrap();
+                    let mut got = [0; 9_000];
+                    assert_eq!(socket.recv(&mut got).unwrap(), 8_000);
+                    assert!(got[..8_000].iter().all(|byte| *byte == 9));
+                }
+            }
+        });
+    });
+}
+
+#[test]
 fn a_closed_port_of_the_endpoint_is_told_to_the_client() {
     in_netns(|| {
         let street = street();
