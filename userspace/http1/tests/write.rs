@@ -243,6 +243,26 @@ fn untouched_lines_pass_as_they_came_and_odd_whitespace_does_not() {
 }
 
 #[test]
+fn whitespace_at_either_end_is_no_part_of_a_value() {
+    for line in ["X-A:  b", "X-A: b ", "X-A:\tb", "X-A: b\t", "X-A:\t b \t", "X-A: \tb"] {
+        let head = request("GET / HTTP/1.1", &format!("Host: a\r\n{line}\r\nX-B: c\r\n"));
+        assert_eq!(
+            head.headers.first(Name::from_static("x-a")),
+            Some(&b"b"[..]),
+            "{line:?}"
+        );
+        let (text, _) = written(&head, BodyLength::Empty, Connection::Default);
+        assert_eq!(
+            text, "GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\nX-B: c\r\n\r\n",
+            "{line:?}"
+        );
+    }
+    let head = request("GET / HTTP/1.1", "Host: a\r\nX-A:  \r\nX-B: \r\n");
+    assert_eq!(head.headers.first(Name::from_static("x-a")), Some(&b""[..]));
+    assert_eq!(head.headers.first(Name::from_static("x-b")), Some(&b""[..]));
+}
+
+#[test]
 fn a_set_field_keeps_the_place_of_the_first() {
     let mut head = request("GET / HTTP/1.1", "Host: a\r\nX-A: 1\r\nX-B: 2\r\nx-a: 3\r\n");
     head.headers.set(Name::from_static("X-A"), Value::from_static("9"));
