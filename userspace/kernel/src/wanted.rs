@@ -78,6 +78,7 @@ fn l4_route(kind: &ListenerKind) -> Option<&L4Route> {
 
 /// What is wanted in the maps for `snapshot`, and a report for each of its binds, in order.
 pub fn wanted(snapshot: &Snapshot, around: &Surroundings) -> (Wanted, Vec<DataPathReport>) {
+    let index = Index::new(snapshot);
     let mut wanted = Wanted::default();
     for (prefix, miss) in &snapshot.owned {
         let (bits, addr) = prefix_bits(prefix.0);
@@ -92,11 +93,11 @@ pub fn wanted(snapshot: &Snapshot, around: &Surroundings) -> (Wanted, Vec<DataPa
         wanted.local.insert(prefix.0.trunc());
     }
     for key in snapshot.binds.keys() {
-        bindings(*key, snapshot, &mut wanted.bindings);
+        bindings(*key, &index, &mut wanted.bindings);
     }
     let mut places: BTreeMap<BindKey, Result<Vec<Place>, String>> = BTreeMap::new();
     for key in snapshot.binds.keys() {
-        let found = in_kernel(*key, snapshot, around).map(|(vips, endpoints)| {
+        let found = in_kernel(*key, snapshot, &index, around).map(|(vips, endpoints)| {
             for vip in &vips {
                 // A bind to one address is more specific than one to every address.
                 if key.address != BindAddress::Any || !wanted.vips.contains_key(vip) {
@@ -154,7 +155,7 @@ fn prefix_bits(net: IpNet) -> (u32, Addr) {
     (mapped + u32::from(net.prefix_len()), Addr::from(net.network()))
 }
 
-fn bindings(key: BindKey, snapshot: &Snapshot, into: &mut BTreeMap<(u32, BindingKey), Binding>) {
+fn bindings(key: BindKey, index: &Index<'_>, into: &mut BTreeMap<(u32, BindingKey), Binding>) {
     let port = match key.port {
         BindPort::Port(port) => Port::new(port),
         BindPort::All => Port::ANY,
@@ -182,17 +183,12 @@ fn bindings(key: BindKey, snapshot: &Snapshot, into: &mut BTreeMap<(u32, Binding
         }
     };
     // An address we do not own is the machine's: its other sockets may serve it while no worker is there.
-    let owner = snapshot
-        .owned
-        .iter()
-        .filter(|(OwnedPrefix(owned), _)| owned.contains(&prefix))
-        .max_by_key(|(OwnedPrefix(owned), _)| owned.prefix_len());
     let (bits, addr) = prefix_bits(prefix);
     put(
         bits,
         addr,
         action::STEER,
-        owner.map_or(on_miss::PASS, |(_, miss)| miss_code(*miss)),
+        index.owner(prefix).map_or(on_miss::PASS, miss_code),
     );
 }
 
@@ -200,6 +196,7 @@ fn bindings(key: BindKey, snapshot: &Snapshot, into: &mut BTreeMap<(u32, Binding
 fn in_kernel(
     key: BindKey,
     snapshot: &Snapshot,
+    index: &Index<'_>,
     around: &Surroundings,
 ) -> Result<(Vec<Place>, BTreeMap<Place, u32>), String> {
     let listener = snapshot
@@ -253,11 +250,7 @@ fn in_kernel(
     for ((address, port), weight) in endpoints {
         let endpoint = Place::new(protocol, Addr::from(address), Port::new(port));
         let own = around.places.get(&address) == Some(&Whereabouts::Own);
-        if snapshot
-            .binds
-            .keys()
-            .any(|bind| covers(bind, key.transport, address, port, own))
-        {
+        if index.covers(key.transport, address, port, own) {
             return Err(format!(
                 "its endpoint {} is itself an address of a bind",
                 SocketAddr::new(address, port)
@@ -268,18 +261,65 @@ fn in_kernel(
     Ok((vips, shares))
 }
 
-/// Whether a packet to this address and port would come back to us.
-fn covers(bind: &BindKey, transport: Transport, ip: IpAddr, port: u16, own: bool) -> bool {
-    bind.transport == transport
-        && match bind.port {
-            BindPort::Port(own) => own == port,
-            BindPort::All => true,
+/// A snapshot's binds and owned prefixes, for questions asked once per bind or endpoint.
+struct Index<'a> {
+    snapshot: &'a Snapshot,
+    /// Binds that no exact key finds.
+    wide: Vec<BindKey>,
+    owned: BTreeMap<IpNet, OnMiss>,
+    /// Lengths of owned prefixes by family; few.
+    lengths: BTreeSet<(bool, u8)>,
+}
+
+impl<'a> Index<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        let is_wide = |key: &&BindKey| key.port == BindPort::All || matches!(key.address, BindAddress::Prefix(_));
+        let owned: BTreeMap<IpNet, OnMiss> = snapshot
+            .owned
+            .iter()
+            .map(|(OwnedPrefix(net), miss)| (net.trunc(), *miss))
+            .collect();
+        Self {
+            snapshot,
+            wide: snapshot.binds.keys().filter(is_wide).copied().collect(),
+            lengths: owned
+                .keys()
+                .map(|net| (net.addr().is_ipv4(), net.prefix_len()))
+                .collect(),
+            owned,
         }
-        && match bind.address {
-            BindAddress::Any => own,
-            BindAddress::Ip(own) => own.to_canonical() == ip,
-            BindAddress::Prefix(net) => net.contains(&ip),
-        }
+    }
+
+    /// What a miss does on the longest owned prefix around `net`.
+    fn owner(&self, net: IpNet) -> Option<OnMiss> {
+        let v4 = net.addr().is_ipv4();
+        let lengths = self.lengths.range((v4, 0)..=(v4, net.prefix_len())).rev();
+        let around = |(_, length): &(bool, u8)| IpNet::new(net.addr(), *length).ok().map(|net| net.trunc());
+        lengths.filter_map(around).find_map(|net| self.owned.get(&net).copied())
+    }
+
+    /// Whether a packet to this address and port would come back to us. `own`: the address is one of the machine.
+    fn covers(&self, transport: Transport, ip: IpAddr, port: u16, own: bool) -> bool {
+        let exact = |address| {
+            let port = BindPort::Port(port);
+            self.snapshot.binds.contains_key(&BindKey {
+                transport,
+                address,
+                port,
+            })
+        };
+        exact(BindAddress::Ip(ip))
+            || own && exact(BindAddress::Any)
+            || self.wide.iter().any(|bind| {
+                bind.transport == transport
+                    && (bind.port == BindPort::All || bind.port == BindPort::Port(port))
+                    && match bind.address {
+                        BindAddress::Any => own,
+                        BindAddress::Ip(own) => own.to_canonical() == ip,
+                        BindAddress::Prefix(net) => net.contains(&ip),
+                    }
+            })
+    }
 }
 
 /// Weight of one whole backend's unit of weight, shared by its endpoints. Weights go to 1,000,000 (Gateway API).
