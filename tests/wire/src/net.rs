@@ -7,6 +7,8 @@
 //!                               10.0.12.2
 //! ```
 //!
+//! The outside world is behind the client's link: the node's default route leaves there.
+//!
 //! Addresses are the same in every test: each has namespaces of its own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -131,7 +133,8 @@ impl Net {
              addr add 10.0.1.1/24 dev client\naddr add fd00:1::1/64 dev client nodad\n\
              addr add 10.0.11.1/24 dev host-a\naddr add fd00:11::1/64 dev host-a nodad\n\
              addr add 10.0.12.1/24 dev host-b\naddr add fd00:12::1/64 dev host-b nodad\n\
-             link set client up\nlink set host-a up\nlink set host-b up\n",
+             link set client up\nlink set host-a up\nlink set host-b up\n\
+             route add default via 10.0.1.2\nroute add ::/0 via fd00:1::2\n",
             client.name(),
             a.name(),
             b.name()

@@ -152,7 +152,7 @@ fn grpc(stage: &Stage) -> Result<String> {
 }
 
 fn tcp(stage: &Stage) -> Result<String> {
-    let before = Path::take(stage, "TCP")?;
+    let before = Path::take(stage, "tcp")?;
     let mut stream = stage.client.tcp(gateway(9000))?;
     let mut hello = String::new();
     BufReader::new(stream.try_clone()?).read_line(&mut hello)?;
@@ -163,19 +163,19 @@ fn tcp(stage: &Stage) -> Result<String> {
     Ok(format!(
         "\"{}\"; {}",
         hello.trim(),
-        Path::take(stage, "TCP")?.since(&before)?
+        Path::take(stage, "tcp")?.since(&before)?
     ))
 }
 
 fn udp(stage: &Stage) -> Result<String> {
-    let before = Path::take(stage, "UDP")?;
+    let before = Path::take(stage, "udp")?;
     let socket = stage.client.udp(gateway(5300))?;
     socket.send(b"ping")?;
     let mut answer = [0; 100];
     let count = socket.recv(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer[..count]).into_owned();
     ensure!(answer.ends_with(": ping"), "{answer}");
-    Ok(format!("\"{answer}\"; {}", Path::take(stage, "UDP")?.since(&before)?))
+    Ok(format!("\"{answer}\"; {}", Path::take(stage, "udp")?.since(&before)?))
 }
 
 fn live_change(stage: &Stage) -> Result<String> {
