@@ -3,6 +3,7 @@
 //! Two codecs (`server1`, `server2`) meet in one pipeline that does not know which of them carries a request. Knows
 //! nothing of accepting and of TLS handshakes.
 
+mod attempt;
 mod body;
 mod buffer;
 mod client;

@@ -3,18 +3,16 @@
 //! Limits and normalisation → listener and route → request policies, once → backend by weight → attempts → response
 //! policies, once → body → one record. A request holds one runtime from start to end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use pierhead_http1::{
-    BodyLength, Known, Method, OwnedValue, ResponseHead, Status, Value, Version, encode, upgrade_accepted,
-};
+use pierhead_http1::{BodyLength, Known, Method, OwnedValue, ResponseHead, Status, Value, Version, encode};
 use pierhead_model::{BackendProtocol, Limits, PathMatch};
 use pierhead_route::Found;
-use smallvec::SmallVec;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
-    body::{Fault, Ready},
+    attempt::{Answered, Attempts, reason_of_broke},
+    body::Ready,
     client::Client,
     context::Context,
     facts::Facts,
@@ -22,24 +20,19 @@ use super::{
     local::Scratch,
     lookup::View,
     mirroring,
-    policy::{cors::Cors, forwarded, host, path, redirect, retry, retry::Failed, rewrite, stream, timeouts},
+    policy::{cors::Cors, forwarded, host, path, redirect, rewrite, stream, timeouts},
     pump,
-    pump::Broke,
     reply::Reply,
     rules::{Filters, Rule},
     tape::Tape,
-    timer::{Timer, earlier},
+    timer::Timer,
     tunnel,
     upgrade::{self, Upgrade},
 };
-use crate::{
-    observe::Reason,
-    runtime::ListenerRuntime,
-    upstream::{Backend, ConnectError, Lease, OpenError, Upstream},
-};
+use crate::{observe::Reason, runtime::ListenerRuntime, upstream::Backend};
 
 /// Why there is no answer of a backend to pass on.
-enum Stop {
+pub(super) enum Stop {
     /// We answer ourselves.
     Reply(Reply),
     /// It broke after the answer had begun, or there is nobody to answer.
@@ -137,12 +130,12 @@ async fn answer<C: Client>(
 }
 
 /// One request at work.
-struct Work<'w, 'r, C> {
-    cx: &'w Context,
-    client: &'w mut C,
-    timer: &'w mut Timer,
-    tape: &'w mut Tape,
-    facts: &'w mut Facts<'r>,
+pub(super) struct Work<'w, 'r, C> {
+    pub(super) cx: &'w Context,
+    pub(super) client: &'w mut C,
+    pub(super) timer: &'w mut Timer,
+    pub(super) tape: &'w mut Tape,
+    pub(super) facts: &'w mut Facts<'r>,
 }
 
 /// What the route says about a request.
@@ -344,183 +337,6 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         Ok((backend, filters))
     }
 
-    /// Tries until there is an answer to pass on.
-    async fn attempts(
-        &mut self,
-        plan: &Attempts<'_>,
-        scratch: &mut Scratch,
-        body: BodyLength,
-    ) -> Result<Answered, Stop> {
-        let worker = &self.cx.conn.worker;
-        let mut tried: SmallVec<[SocketAddr; 4]> = SmallVec::new();
-        let mut stale = 0;
-        let mut count = 0;
-        loop {
-            let Some(lease) = self.cx.local().pool.pick(plan.backend, &tried) else {
-                return Err(Reply::new(503, Reason::NoEndpoint).into());
-            };
-            self.facts.endpoint = Some(lease.address());
-            self.facts.attempts += 1;
-            count += 1;
-            let cells = plan.backend.cells.of(worker.number);
-            cells.attempts.add(1);
-            let began = Instant::now();
-            let outcome = self.attempt(plan, &lease, scratch, body, stale > 0).await;
-            let (failed, stop) = match outcome {
-                Ok((upstream, length)) => {
-                    let latency = began.elapsed();
-                    cells.latency.record(latency);
-                    self.facts.upstream = Some(latency);
-                    let failed = Failed::Status(scratch.response.status.code());
-                    let answered = Answered {
-                        upstream,
-                        length,
-                        lease,
-                        deadline: plan.attempt_deadline(began),
-                    };
-                    (failed, Ok(answered))
-                }
-                Err((failed, reply)) => {
-                    if let Stop::Reply(reply) = &reply
-                        && let Some(errors) = cells.errors.get(reply.reason.index())
-                    {
-                        errors.add(1);
-                    }
-                    if failed == Some(Failed::Stale) && stale < 2 {
-                        // Found dead before anything came back: as if it had not been in the pool.
-                        stale += 1;
-                        count -= 1;
-                        self.tape.rewind();
-                        continue;
-                    }
-                    let Some(failed) = failed else {
-                        return Err(reply);
-                    };
-                    (failed, Err((reply, lease)))
-                }
-            };
-            if let (Ok(_), Failed::Status(code)) = (&stop, failed)
-                && code < 400
-            {
-                return stop.map_err(|(reply, _)| reply);
-            }
-            let address = match &stop {
-                Ok(answered) => answered.lease.address(),
-                Err((_, lease)) => lease.address(),
-            };
-            if !tried.contains(&address) {
-                tried.push(address);
-            }
-            let others = plan.backend.endpoints().choice().len() > tried.len();
-            let random = self.cx.local().pool.random();
-            let idempotent = scratch.request.method.is_idempotent();
-            let again = retry::again(plan.rule.retry.as_ref(), failed, count, others, idempotent, random);
-            let Some(delay) = again.filter(|_| self.tape.is_replayable() && !self.client.is_started()) else {
-                return stop.map_err(|(reply, _)| reply);
-            };
-            // What was answered is dropped with its connection state settled by the next attempt.
-            drop(stop);
-            if tried.len() >= plan.backend.endpoints().choice().len() {
-                tried.clear();
-                tried.push(address);
-            }
-            if !delay.is_zero() {
-                let wait = Instant::now() + delay;
-                if plan.deadline.is_some_and(|deadline| wait >= deadline) {
-                    tokio::time::sleep_until(plan.deadline.unwrap_or(wait)).await;
-                    return Err(Reply::new(504, Reason::RequestTimeout).into());
-                }
-                sleep(delay).await;
-            }
-            self.tape.rewind();
-        }
-    }
-
-    /// One attempt: connect, send, wait for the head.
-    async fn attempt(
-        &mut self,
-        plan: &Attempts<'_>,
-        lease: &Lease,
-        scratch: &mut Scratch,
-        body: BodyLength,
-        fresh: bool,
-    ) -> Result<(Upstream, BodyLength), (Option<Failed>, Stop)> {
-        let of_attempt = timeouts::of_attempt(&plan.rule.timeouts);
-        let deadline = earlier(plan.deadline, of_attempt);
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline - Instant::now());
-        let limit = plan.limits.connect_timeout.min(left);
-        let begun = Upstream::begin(
-            lease,
-            plan.backend,
-            &scratch.request,
-            body,
-            plan.upgrade.is_some(),
-            fresh,
-            limit,
-        );
-        let expired = |which: Option<Instant>| which.is_some_and(|at| Instant::now() >= at);
-        let timed_out = || {
-            if expired(plan.deadline) {
-                (None, Reply::new(504, Reason::RequestTimeout).into())
-            } else {
-                (Some(Failed::Timeout), Reply::new(504, Reason::BackendTimeout).into())
-            }
-        };
-        let mut upstream = match begun.await {
-            Ok(upstream) => upstream,
-            Err(_) if expired(deadline) => return Err(timed_out()),
-            Err(why) => {
-                tracing::debug!(address = %lease.address(), %why, "no connection to a backend");
-                let reply = Reply::new(503, reason_of(&why));
-                let failed = (!matches!(why, OpenError::Target)).then_some(Failed::NotBegun);
-                return Err((failed, reply.into()));
-            }
-        };
-        let asked = pump::ask(
-            self.client,
-            self.tape,
-            &mut upstream,
-            &mut scratch.response,
-            self.timer,
-            deadline,
-            stream::idle_limit(&scratch.request.headers, plan.limits),
-        );
-        match asked.await {
-            Ok(length) => {
-                if scratch.response.status == Status::SWITCHING_PROTOCOLS
-                    && !plan
-                        .upgrade
-                        .is_some_and(|upgrade| upgrade_accepted(&scratch.response, &upgrade.protocol))
-                {
-                    // Nobody asked for what it switched to.
-                    return Err((None, Reply::new(502, Reason::BackendProtocol).into()));
-                }
-                Ok((upstream, length))
-            }
-            Err(Broke::Deadline) => Err(timed_out()),
-            Err(Broke::Upstream(fault)) => {
-                let replay = self.tape.is_replayable();
-                let failed = if upstream.is_stale(&fault)
-                    && replay
-                    && (scratch.request.method.is_idempotent() || upstream.is_not_begun(&fault))
-                {
-                    Failed::Stale
-                } else if upstream.is_not_begun(&fault) {
-                    Failed::NotBegun
-                } else {
-                    Failed::Broken
-                };
-                tracing::debug!(address = %lease.address(), %fault, "a backend broke an exchange");
-                let reason = match fault {
-                    Fault::Malformed(_) | Fault::WrongLength => Reason::BackendProtocol,
-                    _ => Reason::BackendReset,
-                };
-                Err((Some(failed), Reply::new(502, reason).into()))
-            }
-            Err(broke) => Err((None, stop_of(broke))),
-        }
-    }
-
     /// Once per answer. Fields of the connection first; then CORS, which replaces what the backend said; then modifiers,
     /// those of the backend reference before those of the rule.
     fn response_policies(
@@ -597,68 +413,5 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             None => Ok(()),
             Some(broke) => Err(Stop::Broken(reason_of_broke(&broke))),
         }
-    }
-}
-
-/// What all attempts of a request share.
-struct Attempts<'a> {
-    backend: &'a Backend,
-    rule: &'a Rule,
-    limits: &'a Limits,
-    upgrade: Option<&'a Upgrade>,
-    deadline: Option<Instant>,
-}
-
-impl Attempts<'_> {
-    fn attempt_deadline(&self, began: Instant) -> Option<Instant> {
-        let of_attempt = self.rule.timeouts.backend_request.map(|limit| began + limit);
-        earlier(self.deadline, of_attempt)
-    }
-}
-
-/// A final head has come; the body has not been read.
-struct Answered {
-    upstream: Upstream,
-    length: BodyLength,
-    lease: Lease,
-    deadline: Option<Instant>,
-}
-
-fn reason_of(why: &OpenError) -> Reason {
-    match why {
-        OpenError::Connect(ConnectError::Tcp(_)) | OpenError::Lost => Reason::ConnectFailed,
-        OpenError::Connect(ConnectError::Timeout) => Reason::ConnectTimeout,
-        OpenError::Connect(ConnectError::Tls(_)) => Reason::BackendTls,
-        OpenError::Connect(ConnectError::NoHttp2 | ConnectError::Http2(_))
-        | OpenError::Stream(_)
-        | OpenError::Target => Reason::BackendProtocol,
-    }
-}
-
-fn reason_of_broke(broke: &Broke) -> Reason {
-    match broke {
-        Broke::Client(Fault::TooLarge) => Reason::TooLarge,
-        Broke::Client(Fault::Malformed(_) | Fault::WrongLength) => Reason::BadRequest,
-        Broke::Client(_) => Reason::ClientReset,
-        Broke::ClientGone => Reason::ClientClosed,
-        Broke::ClientIdle => Reason::ClientTimeout,
-        Broke::Upstream(Fault::Malformed(_) | Fault::WrongLength) => Reason::BackendProtocol,
-        Broke::Upstream(_) => Reason::BackendReset,
-        Broke::UpstreamIdle => Reason::IdleTimeout,
-        Broke::Deadline => Reason::RequestTimeout,
-    }
-}
-
-/// Before the answer has begun: what the client is told, if it is still there.
-fn stop_of(broke: Broke) -> Stop {
-    let reason = reason_of_broke(&broke);
-    match broke {
-        Broke::Client(Fault::TooLarge) => Reply::new(413, reason).closing().into(),
-        Broke::Client(Fault::Malformed(error)) => Reply::new(error.status(), reason).closing().into(),
-        Broke::Client(Fault::WrongLength) => Reply::new(400, reason).closing().into(),
-        Broke::ClientIdle => Reply::new(408, reason).closing().into(),
-        Broke::Client(_) | Broke::ClientGone => Stop::Broken(reason),
-        Broke::Upstream(_) => Reply::new(502, reason).into(),
-        Broke::UpstreamIdle | Broke::Deadline => Reply::new(504, reason).into(),
     }
 }

@@ -11,11 +11,10 @@ mod pool;
 mod tls;
 mod weighted;
 
-pub(crate) use backends::{Backend, Backends, Resolved, Unusable};
+pub(crate) use backends::{Backend, Backends, Resolved};
 pub(crate) use connect::{ConnectError, Connected, connect};
 pub(crate) use exchange::Upstream;
 pub(crate) use http1::{Came, Http1Exchange};
 pub(crate) use http2::{Http2Exchange, OpenError};
 pub(crate) use pool::{Lease, Pool};
-pub(crate) use tls::TlsIdentity;
 pub(crate) use weighted::Weighted;
