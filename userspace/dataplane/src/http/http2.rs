@@ -32,10 +32,6 @@ impl StreamReader {
         }
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.ended || (self.front.is_empty() && self.recv.is_end_stream())
-    }
-
     fn release(&mut self, count: usize) {
         // Fails only for a stream that is gone, whose window matters no more.
         let _ = self.recv.flow_control().release_capacity(count);

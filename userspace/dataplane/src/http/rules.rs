@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pierhead_model::{Filter, HttpRoute, RedirectFilter, Retry, RouteFlavor, Timeouts, UrlRewriteFilter};
+use pierhead_model::{Filter, HttpRoute, RedirectFilter, Retry, Timeouts, UrlRewriteFilter};
 
 use super::policy::{cors::Cors, headers::Modifier, mirror::Mirror};
 use crate::upstream::{Backends, Weighted};
@@ -25,7 +25,6 @@ pub(crate) struct Rule {
     pub(crate) of_backend: Box<[Filters]>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Retry>,
-    pub(crate) grpc: bool,
 }
 
 /// The filters of a rule or of a backend reference.
@@ -75,7 +74,6 @@ impl RouteHandle {
                 .collect(),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
-            grpc: route.flavor == RouteFlavor::Grpc,
         });
         Self(Arc::new(CompiledRoute { rules: rules.collect() }))
     }

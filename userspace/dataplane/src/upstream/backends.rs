@@ -93,10 +93,6 @@ impl Backends {
     pub(crate) fn find(&self, id: &BackendId) -> Option<&Arc<Backend>> {
         self.0.get(id)
     }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        self.0.values()
-    }
 }
 
 impl Backend {
@@ -195,14 +191,6 @@ impl Backend {
         let from = turn.checked_rem(choice.len())?;
         let mut all = choice.iter().cycle().skip(from).take(choice.len());
         all.find(|address| !tried.contains(address)).copied()
-    }
-
-    /// Why its share must fail.
-    pub(crate) fn invalid(&self) -> Option<InvalidReason> {
-        match &self.model.target {
-            BackendTarget::Invalid { reason, .. } => Some(*reason),
-            BackendTarget::Endpoints(_) | BackendTarget::Dns { .. } => None,
-        }
     }
 
     /// # Errors
