@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
-use pierhead_model::{DataPath, DataPathReport, Snapshot};
+use pierhead_model::{BindKey, DataPath, DataPathReport, Snapshot};
 
 use crate::cli::Standalone;
 use crate::steering::{self, Mode, Steering};
@@ -124,8 +124,23 @@ impl Node {
         self.steering.as_ref().is_some_and(Steering::tick)
     }
 
-    /// Ends gracefully: nothing new, then what is in flight.
-    pub(crate) fn drain(&self, deadline: Duration) {
+    /// Ends gracefully: nothing new, then what is in flight. A successor that has taken over has the kernel already.
+    pub(crate) fn drain(&self, deadline: Duration, superseded: bool) {
+        if let Some(steering) = self.steering.as_ref().filter(|_| !superseded) {
+            // Addresses stay, for what is in flight; so do flows that the kernel carries by itself.
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut rest = Snapshot::clone(&state.in_force);
+            let kernel = |bind: &BindKey| {
+                state
+                    .paths
+                    .iter()
+                    .any(|one| one.bind == *bind && one.path == DataPath::Kernel)
+            };
+            rest.binds.retain(|bind, _| kernel(bind));
+            if let Err(error) = steering.apply(&rest) {
+                tracing::warn!("the kernel goes on sending connections here: {error}");
+            }
+        }
         let report = self.dataplane.drain(deadline);
         if report.cut > 0 {
             tracing::warn!("{} connections were cut after {:?}", report.cut, report.took);

@@ -65,7 +65,7 @@ async fn serve(options: &Standalone, state_dir: &std::path::Path) -> Result<Exit
     tracing::info!(admin = %address, "ready: {} objects from {}", first.objects, options.config.display());
     drop(first);
 
-    follow(&node, &mut published, &mut teller, &mut terminate, &mut interrupt).await?;
+    let end = follow(&node, &mut published, &mut teller, &mut terminate, &mut interrupt).await?;
 
     shared.set_ready(false);
     tracing::info!(
@@ -73,7 +73,7 @@ async fn serve(options: &Standalone, state_dir: &std::path::Path) -> Result<Exit
         options.drain_seconds
     );
     let deadline = Duration::from_secs(options.drain_seconds);
-    let draining = tokio::task::spawn_blocking(move || node.drain(deadline));
+    let draining = tokio::task::spawn_blocking(move || node.drain(deadline, end == End::Superseded));
     tokio::select! {
         done = draining => done.context("the drain ended early")?,
         _ = terminate.recv() => {}
@@ -83,14 +83,21 @@ async fn serve(options: &Standalone, state_dir: &std::path::Path) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Applies every configuration that is published, until a signal says to stop.
+/// Why it is time to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Signal,
+    Superseded,
+}
+
+/// Applies every configuration that is published, until it is time to end.
 async fn follow(
     node: &Arc<Node>,
     published: &mut watch::Receiver<Arc<Published>>,
     teller: &mut Teller,
     terminate: &mut tokio::signal::unix::Signal,
     interrupt: &mut tokio::signal::unix::Signal,
-) -> Result<()> {
+) -> Result<End> {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -98,7 +105,7 @@ async fn follow(
             _ = second.tick() => {
                 if node.tick() {
                     tracing::info!("another pierhead has taken over");
-                    return Ok(());
+                    return Ok(End::Superseded);
                 }
             }
             changed = published.changed() => {
@@ -115,8 +122,8 @@ async fn follow(
                     "configuration changed"
                 );
             }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(End::Signal),
+            _ = interrupt.recv() => return Ok(End::Signal),
         }
     }
 }

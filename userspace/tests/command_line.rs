@@ -373,3 +373,21 @@ fn version_and_help() {
         assert!(help.contains(flag), "{flag}");
     }
 }
+#[test]
+fn a_port_in_use_costs_only_its_listener() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let free = free_port();
+    let gate = GATE.replace(
+        "PORT, protocol: HTTP}",
+        &format!("{port}, protocol: HTTP}}, {{name: other, port: {free}, protocol: HTTP}}"),
+    );
+    let running = Running::start(&[("gate.yaml", &gate)], &[]);
+    running.ready();
+    running.wait("the line that names the fix", |own| {
+        own.log().contains("is in use by another process; fix:")
+    });
+    running.wait("the other listener", |_| {
+        TcpStream::connect(("127.0.0.1", free)).is_ok()
+    });
+}
