@@ -133,6 +133,7 @@ impl Kernel {
         probe(&options.nics).steer.map_err(KernelError::Unavailable)?;
         let pins = Pins::here()?;
         pins.create()?;
+        pins::sweep(&pins.home);
         let (lock, successor) = lock(&pins, options.takeover)?;
         let mut ebpf = load(&pins)?;
         let mut maps = Maps::take(&mut ebpf)?;

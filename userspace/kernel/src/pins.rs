@@ -45,7 +45,12 @@ impl Pins {
     /// Makes the folders, mounting the file system where it is missing.
     pub(crate) fn create(&self) -> Result<(), KernelError> {
         mount(Path::new(BPFFS))?;
-        fs::create_dir_all(&self.dir).map_err(pin("create", &self.dir))
+        // An uninstall in another namespace removes the common folder when it finds it empty: once more, then.
+        let create = || fs::create_dir_all(&self.dir);
+        create()
+            .or_else(|_| create())
+            .or_else(|_| create())
+            .map_err(pin("create", &self.dir))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -168,4 +173,20 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
 /// Folders of all layouts under `home`.
 pub(crate) fn layouts(home: &Path) -> Vec<PathBuf> {
     entries(home)
+}
+
+/// Removes what was left in network namespaces that are gone: nobody can reach it any more, and it holds memory.
+pub(crate) fn sweep(own: &Path) {
+    for home in entries(Path::new(ROOT)).into_iter().filter(|home| home != own) {
+        let layouts = entries(&home);
+        let dead = |layout: &PathBuf| sys::obj_get(&layout.join(STEER_LINK)).is_ok_and(|link| sys::is_orphan(&link));
+        if layouts.is_empty() || !layouts.iter().all(dead) {
+            continue;
+        }
+        let Ok(Some(_lock)) = Lock::take(&home) else { continue };
+        let removed = layouts.iter().try_for_each(|layout| remove_dir(layout).map(drop));
+        if let Err(error) = removed.and_then(|()| fs::remove_dir(&home).map_err(pin("remove", &home))) {
+            tracing::debug!("what a network namespace left behind stays: {error}");
+        }
+    }
 }

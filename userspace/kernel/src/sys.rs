@@ -48,6 +48,12 @@ pub(crate) fn is_map(object: &OwnedFd) -> bool {
         .is_ok_and(|name| name.as_os_str().as_bytes().ends_with(b"bpf-map"))
 }
 
+/// Whether a link to a network namespace has outlived it.
+pub(crate) fn is_orphan(link: &OwnedFd) -> bool {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))
+        .is_ok_and(|info| info.lines().any(|line| line == "netns_ino:\t0"))
+}
+
 /// Replaces the program of a link, atomically.
 pub(crate) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
     #[repr(C)]

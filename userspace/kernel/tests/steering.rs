@@ -461,3 +461,22 @@ fn an_occupied_pin_is_named() {
         drop(Kernel::open(Options::default()).unwrap());
     });
 }
+
+#[test]
+fn what_a_dead_namespace_left_is_swept() {
+    let left = std::thread::spawn(|| {
+        support::enter_netns();
+        uninstall().unwrap();
+        let workers = [Worker::new()];
+        drop(start(Options::default(), &workers, &Snap::default()));
+        pins()
+    })
+    .join()
+    .unwrap();
+    in_netns(move || {
+        eventually("it is swept", || {
+            drop(Kernel::open(Options::default()).unwrap());
+            !left.exists()
+        });
+    });
+}

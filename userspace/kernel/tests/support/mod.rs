@@ -29,6 +29,8 @@ pub fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) ->
     }
     let thread = std::thread::spawn(move || {
         enter_netns();
+        // The number of a namespace comes back, and with it what a killed test left pinned.
+        uninstall().expect("what was left can be removed");
         let _clean = Clean;
         test()
     });
