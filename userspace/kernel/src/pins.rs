@@ -87,7 +87,15 @@ impl Pins {
 
 /// Lock on a folder, held as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "closing it is what releases the lock")] OwnedFd);
+pub(crate) struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    /// Said aloud: a child that is being started holds a copy of the descriptor for a moment, and closing ours alone would
+    /// leave the lock with it.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl Lock {
     /// `None` when another process has it.

@@ -464,16 +464,15 @@ fn an_occupied_pin_is_named() {
 
 #[test]
 fn what_a_dead_namespace_left_is_swept() {
-    let left = std::thread::spawn(|| {
-        support::enter_netns();
-        uninstall().unwrap();
-        let workers = [Worker::new()];
-        drop(start(Options::default(), &workers, &Snap::default()));
-        pins()
-    })
-    .join()
-    .unwrap();
-    in_netns(move || {
+    in_netns(|| {
+        let left = std::thread::spawn(|| {
+            support::enter_netns();
+            uninstall().unwrap();
+            let workers = [Worker::new()];
+            drop(start(Options::default(), &workers, &Snap::default()));
+            pins()
+        });
+        let left = left.join().unwrap();
         eventually("it is swept", || {
             drop(Kernel::open(Options::default()).unwrap());
             !left.exists()
