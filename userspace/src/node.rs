@@ -1,9 +1,11 @@
 //! The node process: what executes snapshots here, and in which order its parts learn of a new one.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use ipnet::IpNet;
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
 use pierhead_model::{BindKey, DataPath, DataPathReport, Snapshot};
 
@@ -72,7 +74,15 @@ impl Node {
                 tracing::error!("the kernel keeps binds that are gone: {error}");
             }
         }
+        let owned = owned_by(snapshot);
+        if self.steering.is_none() {
+            // Before sockets are bound to them; those that go stay until nothing is bound to them any more.
+            make_local(&owned.union(&owned_by(&state.in_force)).copied().collect());
+        }
         let mut paths = self.dataplane.apply(Arc::clone(snapshot)).binds;
+        if self.steering.is_none() && owned_by(&state.in_force) != owned {
+            make_local(&owned);
+        }
         if let Some(steering) = &self.steering {
             match steering.apply(snapshot) {
                 Ok(reports) => {
@@ -145,5 +155,22 @@ impl Node {
         if report.cut > 0 {
             tracing::warn!("{} connections were cut after {:?}", report.cut, report.took);
         }
+    }
+}
+
+/// The prefixes a snapshot owns.
+fn owned_by(snapshot: &Snapshot) -> BTreeSet<IpNet> {
+    snapshot.owned.keys().map(|prefix| prefix.0).collect()
+}
+
+/// Makes addresses local where no kernel program does it with the rest.
+fn make_local(owned: &BTreeSet<IpNet>) {
+    match pierhead_kernel::make_local(owned) {
+        Ok(failed) => {
+            for (net, error) in failed {
+                tracing::error!("{net} cannot be made local: {error}; fix: run as root, or with CAP_NET_ADMIN");
+            }
+        }
+        Err(error) => tracing::error!("addresses cannot be made local: {error}"),
     }
 }

@@ -564,6 +564,29 @@ pub fn uninstall() -> Result<Vec<String>, KernelError> {
     Ok(removed)
 }
 
+/// Makes exactly these prefixes local in the current network namespace, for when no programs are loaded: adds what is
+/// missing and takes back what an earlier call or an earlier process added. Returns those that could not be added, and
+/// why.
+///
+/// # Errors
+/// When the routes cannot be read, or one cannot be taken back.
+pub fn make_local(wanted: &BTreeSet<IpNet>) -> Result<Vec<(IpNet, io::Error)>, KernelError> {
+    let mut netlink = Netlink::open().map_err(KernelError::system("open rtnetlink"))?;
+    let there = netlink.locals().map_err(KernelError::system("read the local routes"))?;
+    let mut failed = Vec::new();
+    for net in wanted.iter().filter(|net| !there.contains(net)) {
+        if let Err(error) = netlink.add_local(*net) {
+            failed.push((*net, error));
+        }
+    }
+    for net in there.into_iter().filter(|net| !wanted.contains(net)) {
+        netlink
+            .remove_local(net)
+            .map_err(KernelError::system("remove a local route"))?;
+    }
+    Ok(failed)
+}
+
 /// The namespace's lock, or the successor's beside it.
 fn lock(pins: &Pins, takeover: bool) -> Result<(Option<Lock>, Option<Lock>), KernelError> {
     if let Some(lock) = Lock::take(&pins.home)? {

@@ -19,7 +19,7 @@ mod sys;
 pub mod wanted;
 
 pub use error::KernelError;
-pub use kernel::{Counters, Direction, Kernel, Mode, Options, WorkerSockets, uninstall};
+pub use kernel::{Counters, Direction, Kernel, Mode, Options, WorkerSockets, make_local, uninstall};
 pub use loads::Loads;
 pub use pierhead_abi::l4::Traffic;
 pub use probe::{Capabilities, probe};
