@@ -331,7 +331,7 @@ impl Inner {
                     .iter()
                     .map(|listener| ListenerStatus {
                         listener: listener.model.id.clone(),
-                        connections: u64::from(listener.gauge.open()),
+                        connections: listener.open_now(),
                         requests: listener
                             .cells
                             .iter()

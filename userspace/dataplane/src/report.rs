@@ -41,7 +41,7 @@ pub struct BindStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ListenerStatus {
     pub listener: ListenerId,
-    /// Connections (UDP: sessions) open now.
+    /// Streams or UDP sessions open now. HTTP: the connections of the whole Gateway, which belong to no one listener.
     pub connections: u64,
     /// Requests since the start of the process.
     pub requests: u64,

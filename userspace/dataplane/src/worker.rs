@@ -31,6 +31,7 @@ use crate::{
 
 /// The compiled snapshot, held without touching a counter that another core touches.
 #[derive(Clone)]
+#[expect(clippy::redundant_allocation, reason = "the outer counter is this worker's own")]
 pub(crate) struct Current(Rc<Arc<Runtime>>);
 
 impl Deref for Current {

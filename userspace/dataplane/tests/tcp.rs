@@ -14,7 +14,7 @@ use std::{
 };
 
 use pierhead_dataplane::{AcceptMode, AccessLog};
-use pierhead_model::{BindAddress, BindKey, BindPort, DataPath, ListenerKind, Transport};
+use pierhead_model::{BackendTarget, BindAddress, BindKey, BindPort, DataPath, Hostname, ListenerKind, Transport};
 use support::{World, connect, echo, eventually, free, gate, gate_with, key, metric, nobody, read, server};
 
 #[test]
@@ -320,4 +320,49 @@ fn every_stream_leaves_a_line_in_the_access_log() {
         assert_eq!(line["backend"], "a");
         true
     });
+}
+
+#[test]
+fn a_name_is_resolved_and_its_addresses_are_endpoints() {
+    let gate = gate();
+    let at = free(Transport::Tcp);
+    let target = BackendTarget::Dns {
+        name: Hostname::parse("localhost").unwrap(),
+        port: echo("named").port(),
+    };
+    gate.apply(World::default().target("a", target).tcp(at, &[("a", 1)]).build());
+    // ::1 is an address of it too, where nobody listens: the next one is tried.
+    let mut buffer = [0; 5];
+    eventually("the name is resolved", || connect(at).read_exact(&mut buffer).is_ok());
+    assert_eq!(&buffer, b"named");
+    let status = gate.status();
+    assert_eq!(status.backends[0].endpoints.len(), 2);
+}
+
+/// Without a kernel that steers, the socket's own port stands for the destination.
+#[test]
+fn a_steered_connection_finds_its_bind_by_its_destination() {
+    let gate = gate_with(AcceptMode::Steered, AccessLog::Off);
+    let sockets = gate.steered_sockets();
+    assert_eq!(sockets.len(), 2);
+    let mut world = World::default().backend("a", &[echo("0")]).backend("b", &[echo("1")]);
+    let mut ports = Vec::new();
+    for (socket, backend) in sockets.iter().zip(["a", "b"]) {
+        let listener = TcpListener::from(socket.tcp4.as_ref().unwrap().try_clone().unwrap());
+        let port = listener.local_addr().unwrap().port();
+        ports.push(port);
+        world = world.tcp(support::localhost(port), &[(backend, 1)]);
+    }
+    let report = gate.apply(world.build());
+    assert!(report.binds.iter().all(|bind| bind.path == DataPath::Steered));
+    for (port, name) in ports.iter().zip(["0", "1"]) {
+        assert_eq!(read(&mut connect(support::localhost(*port)), 1), name);
+        // Another address of the machine is no bind: reset.
+        let stray = std::net::SocketAddr::from(([127, 0, 0, 2], *port));
+        assert_eq!(
+            connect(stray).read(&mut [0; 1]).unwrap_err().kind(),
+            ErrorKind::ConnectionReset
+        );
+    }
+    assert_eq!(metric(&gate, "pierhead_strays_total"), 2.0);
 }

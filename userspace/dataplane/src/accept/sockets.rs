@@ -176,3 +176,32 @@ fn explain(bind: BindKey, error: io::Error) -> BindError {
         BindError::Other { bind, source: error }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn answers_of_steered_flows_leave_from_the_address_that_was_asked() {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let asked = UdpSocket::bind("127.77.0.1:0").unwrap().local_addr().unwrap();
+        // Several sessions answer from one address at once.
+        for socket in [replying(asked).unwrap(), replying(asked).unwrap()] {
+            socket.send_to(b"answer", &client.local_addr().unwrap().into()).unwrap();
+            let mut buffer = [0; 16];
+            assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, asked));
+        }
+    }
+
+    #[test]
+    fn steered_sockets_listen_on_the_wildcard_address_and_some_port() {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let socket = steered(transport, false).unwrap().unwrap();
+            let address = socket.local_addr().unwrap().as_socket().unwrap();
+            assert!(address.ip().is_unspecified() && address.port() != 0);
+        }
+    }
+}

@@ -209,7 +209,7 @@ impl Compiler {
         if let Some(gauge) = self.gauges.get(owner).and_then(Weak::upgrade) {
             return gauge;
         }
-        let gauge = Arc::new(Gauge::new(owner.clone(), self.registry.workers()));
+        let gauge = Arc::new(Gauge::new(self.registry.workers()));
         self.gauges.insert(owner.clone(), Arc::downgrade(&gauge));
         gauge
     }

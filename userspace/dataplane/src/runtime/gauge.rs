@@ -3,23 +3,19 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use pierhead_model::Origin;
-
 use crate::observe::PerWorker;
 
 /// Connections open at once for one Gateway, on all workers. The same gauge as long as the Gateway exists, so a changed
 /// limit counts what is open already.
 #[derive(Debug)]
 pub(crate) struct Gauge {
-    pub(crate) owner: Origin,
     open: AtomicU32,
     handshakes: PerWorker<AtomicU32>,
 }
 
 impl Gauge {
-    pub(crate) fn new(owner: Origin, workers: usize) -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         Self {
-            owner,
             open: AtomicU32::new(0),
             handshakes: PerWorker::new(workers),
         }
@@ -71,7 +67,7 @@ mod tests {
 
     #[test]
     fn slots_are_given_back_also_by_a_refusal() {
-        let gauge = Arc::new(Gauge::new(Origin::new("Gateway", "default", "web"), 1));
+        let gauge = Arc::new(Gauge::new(1));
         let first = gauge.enter(2);
         let second = gauge.enter(2);
         assert!(first.is_some() && second.is_some());

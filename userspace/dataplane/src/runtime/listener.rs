@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use pierhead_model::{Bind, HostPattern, HttpOptions, L4Route, Limits, Listener, Origin};
+use pierhead_model::{Bind, HostPattern, HttpOptions, L4Route, Limits, Listener};
 use pierhead_route::{HostMap, RouteTable};
 
 use super::Gauge;
@@ -73,6 +73,17 @@ impl ListenerRuntime {
         &self.model.limits
     }
 
+    /// Streams or sessions open now; HTTP: the connections of the whole Gateway.
+    pub(crate) fn open_now(&self) -> u64 {
+        if self.http().is_some() {
+            return u64::from(self.gauge.open());
+        }
+        // A closing may be read before its opening was.
+        let closed: u64 = self.cells.iter().map(|cells| cells.closed.value()).sum();
+        let opened: u64 = self.cells.iter().map(|cells| cells.opened.value()).sum();
+        opened.saturating_sub(closed)
+    }
+
     /// What HTTP needs; `None` for other protocols.
     pub(crate) fn http(&self) -> Option<&HttpSite> {
         match &self.protocol {
@@ -116,10 +127,6 @@ impl L4Target {
             route: Arc::clone(route),
             backends: Arc::new(Weighted::compile(&route.backends, backends)),
         }
-    }
-
-    pub(crate) fn origin(&self) -> &Origin {
-        &self.route.origin
     }
 }
 

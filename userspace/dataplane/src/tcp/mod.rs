@@ -125,3 +125,23 @@ async fn connect(guard: &mut StreamGuard, target: Option<&L4Target>) -> Result<C
     }
     Err(failure)
 }
+
+#[cfg(test)]
+mod tests {
+    /// The size of what `serve` makes, without making it.
+    fn size<A, B, C, D, F>(_serve: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn size2<A, B, F>(_serve: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every open connection holds one: what is rare or large is boxed.
+    #[test]
+    fn a_connection_is_small() {
+        let (tcp, tls) = (size(super::serve), size2(crate::tls::serve));
+        assert!(tcp <= 3 * 1024, "{tcp} bytes for TCP");
+        assert!(tls <= 3 * 1024, "{tls} bytes for TLS");
+    }
+}

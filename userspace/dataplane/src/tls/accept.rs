@@ -13,7 +13,7 @@ use crate::{
     conn::{Conn, TlsFacts, reset},
     http,
     observe::Reason,
-    runtime::{ListenerRuntime, Protocol},
+    runtime::{L4Target, ListenerRuntime, Protocol},
     tcp::{self, StreamGuard},
 };
 
@@ -22,10 +22,31 @@ const HELLO_CHUNK: usize = 2048;
 
 /// A connection of a TLS bind: reads the ClientHello, finds the listener by its server name, and does what that listener
 /// does. A name nobody listens for gets a reset and never an alert: it must look as if nothing were there.
-pub(crate) async fn serve(mut stream: TcpStream, mut conn: Conn) {
-    let Some(first) = conn.bind.first().map(Arc::clone) else {
-        return;
-    };
+pub(crate) async fn serve(stream: TcpStream, conn: Conn) {
+    // The handshake's state is large and short-lived: it is not kept while the connection is served.
+    match Box::pin(open(stream, conn)).await {
+        None => {}
+        Some(Opened::Http(stream, conn)) => Box::pin(http::serve(*stream, conn)).await,
+        Some(Opened::Decrypted(stream, mut guard, target)) => {
+            Box::pin(tcp::carry_decrypted(*stream, &mut guard, Some(&target))).await;
+        }
+        Some(Opened::Passed(stream, mut guard, target, ahead)) => {
+            tcp::carry(stream, &mut guard, Some(&target), &ahead).await;
+        }
+    }
+}
+
+/// What a connection turned out to be.
+enum Opened {
+    Http(Box<TlsStream<TcpStream>>, Conn),
+    Decrypted(Box<TlsStream<TcpStream>>, Box<StreamGuard>, L4Target),
+    /// With what was read ahead.
+    Passed(TcpStream, Box<StreamGuard>, L4Target, Vec<u8>),
+}
+
+/// Finds the listener and ends TLS if it does. `None`: the connection was refused.
+async fn open(mut stream: TcpStream, mut conn: Conn) -> Option<Opened> {
+    let first = conn.bind.first().map(Arc::clone)?;
     let deadline = Instant::from_std(conn.accepted) + first.limits().handshake_timeout;
     let (sni, ahead) = match timeout_at(deadline, hello(&mut stream)).await {
         Ok(Ok(greeted)) => greeted,
@@ -51,7 +72,7 @@ pub(crate) async fn serve(mut stream: TcpStream, mut conn: Conn) {
             };
             let mut guard = StreamGuard::new("tls", conn, listener);
             guard.sni = sni;
-            tcp::carry(stream, &mut guard, Some(&target), &ahead).await;
+            Some(Opened::Passed(stream, Box::new(guard), target, ahead))
         }
         Protocol::TlsTerminate { tls, targets } => {
             let Some(target) = targets.find(name).cloned() else {
@@ -60,36 +81,28 @@ pub(crate) async fn serve(mut stream: TcpStream, mut conn: Conn) {
             let Some(config) = tls.config.clone() else {
                 return refuse(stream, &conn, &listener, Reason::HandshakeFailed);
             };
-            let Some(stream) = terminate(stream, &ahead, config, &conn, &listener, deadline).await else {
-                return;
-            };
-            drop(ahead);
+            let stream = terminate(stream, &ahead, config, &conn, &listener, deadline).await?;
             let mut guard = StreamGuard::new("tls", conn, listener);
             guard.sni = sni;
-            tcp::carry_decrypted(stream, &mut guard, Some(&target)).await;
+            Some(Opened::Decrypted(Box::new(stream), Box::new(guard), target))
         }
         Protocol::Https { tls, .. } => {
             let Some(config) = tls.config.clone() else {
                 return refuse(stream, &conn, &listener, Reason::HandshakeFailed);
             };
-            let Some(stream) = terminate(stream, &ahead, config, &conn, &listener, deadline).await else {
-                return;
-            };
-            drop(ahead);
+            let stream = terminate(stream, &ahead, config, &conn, &listener, deadline).await?;
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             conn.tls = Some(TlsFacts { listener, sni, h2 });
-            // The handshake's own state is large: this future is not kept in its place.
-            Box::pin(http::serve(stream, conn)).await;
+            Some(Opened::Http(Box::new(stream), conn))
         }
-        Protocol::Http(_) | Protocol::Tcp(_) | Protocol::Udp(_) => {
-            refuse(stream, &conn, &listener, Reason::Internal);
-        }
+        Protocol::Http(_) | Protocol::Tcp(_) | Protocol::Udp(_) => refuse(stream, &conn, &listener, Reason::Internal),
     }
 }
 
-fn refuse(stream: TcpStream, conn: &Conn, listener: &ListenerRuntime, reason: Reason) {
+fn refuse(stream: TcpStream, conn: &Conn, listener: &ListenerRuntime, reason: Reason) -> Option<Opened> {
     listener.cells.of(conn.worker.number).refuse(reason);
     reset(stream);
+    None
 }
 
 /// Reads the ClientHello; gives the server name and all bytes read.

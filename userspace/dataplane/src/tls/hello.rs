@@ -41,7 +41,7 @@ impl Hello {
                     }
                     let Some((fragment, after)) = payload.split_at_checked(length) else {
                         // The type is known before the record is whole: refuse early what is no ClientHello.
-                        let first = message.first().or(payload.first());
+                        let first = message.first().or_else(|| payload.first());
                         return match first {
                             Some(kind) if *kind != CLIENT_HELLO => Self::Invalid,
                             _ => partial(bytes),

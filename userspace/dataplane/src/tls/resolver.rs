@@ -43,6 +43,6 @@ impl ResolvesServerCert for Resolver {
             return Some(Arc::clone(&self.first));
         };
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        keys.iter().find(fits).or(keys.first()).cloned()
+        keys.iter().find(fits).or_else(|| keys.first()).cloned()
     }
 }

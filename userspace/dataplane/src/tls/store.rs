@@ -21,9 +21,12 @@ pub(crate) struct TlsStore {
     provider: Arc<CryptoProvider>,
     /// Shared by the listeners that ask for no client certificate, so that a ticket is good at each of them.
     tickets: Arc<dyn ProducesTickets>,
-    certificates: HashMap<CertificateId, (Arc<Certificate>, Option<Arc<CertifiedKey>>), RandomState>,
+    certificates: HashMap<CertificateId, Parsed, RandomState>,
     trust: HashMap<TrustId, (Arc<TrustAnchors>, Arc<RootCertStore>), RandomState>,
 }
+
+/// A certificate and its key as the TLS library wants them; `None` when it cannot use them.
+type Parsed = (Arc<Certificate>, Option<Arc<CertifiedKey>>);
 
 /// How the handshakes of one listener are answered.
 #[derive(Clone, Debug)]
