@@ -4,7 +4,8 @@
 //! (a [`Problem`], a condition, an `Invalid` backend), never an `Err`, and hurts nothing but what names it.
 //!
 //! Kubernetes types end here. [`border`] parses what both APIs share (Services, EndpointSlices, Secrets, ConfigMaps) once;
-//! [`ingress`] and [`gateway`] know one API each and meet only in the [`Builder`].
+//! [`ingress`] and [`gateway`] know one API each and meet only in the [`Builder`], and in BackendTLSPolicy, which is about
+//! Services whoever sends to them.
 
 pub mod address;
 mod bind;
@@ -47,8 +48,9 @@ pub fn translate_from(world: &World, settings: &Settings, previous: Option<&Tran
     let previous = previous.map(|translation| &translation.snapshot);
     let mut builder = Builder::new(world, settings, previous);
     // Both APIs say what they want first; who gets a shared address and port is decided over all of them.
-    let ingress = ingress::translate(&mut builder);
-    let gateways = gateway::translate(&mut builder);
+    let mut policies = gateway::Policies::new(&mut builder);
+    let ingress = ingress::translate(&mut builder, &mut policies);
+    let gateways = gateway::translate(&mut builder, policies);
     let refused = builder.settle_binds();
     ingress::conclude(&mut builder, ingress, &refused);
     gateway::conclude(&mut builder, gateways, &refused);

@@ -222,3 +222,23 @@ fn a_default_backend_takes_what_is_left_of_its_own_hosts_only() {
         ],
     );
 }
+
+#[test]
+fn a_host_without_paths_is_known_and_has_nothing() {
+    let wild = json!({"rules": [rule("*.foo.test", &["Prefix / wild"]), rule("", &["Prefix / any"])]});
+    let bare = json!({"rules": [{"host": "bare.foo.test"}, {"host": "bare.test"}]});
+    let invalid = json!({"rules": [rule("invalid.foo.test", &["Unknown / x"])]});
+    let later = json!({"rules": [{"host": "later.foo.test"}]});
+    let more = json!({"rules": [rule("later.foo.test", &["Prefix /x x"])]});
+    check(
+        &[wild, bare, invalid, later, more],
+        &[
+            ("other.foo.test/", "wild"),
+            ("bare.foo.test/", "404"),
+            ("bare.test/", "404"),
+            ("invalid.foo.test/", "404"),
+            ("later.foo.test/x", "x"),
+            ("later.foo.test/", "404"),
+        ],
+    );
+}

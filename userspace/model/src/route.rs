@@ -62,7 +62,7 @@ pub struct HttpRule {
     /// `None`: all hosts of the attachment. An Ingress rule names its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<HostPattern>>,
-    /// Never empty; alternatives.
+    /// Alternatives. Empty only in a rule with `hosts` of its own: it matches nothing and makes the hosts known.
     pub matches: Vec<HttpMatch>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,

@@ -187,6 +187,24 @@ fn prefixes_match_by_element_and_the_longest_wins() {
 }
 
 #[test]
+fn a_rule_without_matches_makes_its_hosts_known_and_serves_nothing() {
+    let bare = HttpRule {
+        hosts: Some(vec![HostPattern::parse("bare.foo.test", WildcardDepth::One).unwrap()]),
+        ..rule("bare", Vec::new())
+    };
+    let routes = [
+        route("wild", 0, &["*.foo.test"], vec![rule("wild", vec![prefix("/")])]),
+        route("bare", 1, &["bare.foo.test"], vec![bare]),
+    ];
+    let (known, other) = (asked("bare.foo.test", "/"), asked("other.foo.test", "/"));
+    let best = table(HostSelection::BestOnly, &routes);
+    assert_eq!(hit(&best, &known), None);
+    assert_eq!(hit(&best, &other).as_deref(), Some("wild"));
+    let through = table(HostSelection::FallThrough, &routes);
+    assert_eq!(hit(&through, &known).as_deref(), Some("wild"));
+}
+
+#[test]
 fn exact_is_byte_equal_and_beats_regex_which_beats_prefix() {
     check(
         vec![

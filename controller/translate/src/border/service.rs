@@ -302,7 +302,7 @@ fn protocol(carrier: Carrier, app_protocol: Option<&str>, tls: bool) -> Result<B
         Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Ok(BackendProtocol::Http2),
         Some(name @ ("https" | "kubernetes.io/wss" | "wss")) if !tls => unsupported(
             format!("appProtocol {name} asks for TLS, and nothing says which certificate authority to trust"),
-            "add a BackendTLSPolicy for the Service and use it from a Gateway, or serve plaintext",
+            "add a BackendTLSPolicy for the Service, or serve plaintext",
         ),
         Some("https") if carrier == Carrier::Grpc => Ok(BackendProtocol::Http2),
         Some(name @ ("http" | "kubernetes.io/ws" | "ws" | "kubernetes.io/wss" | "wss")) if carrier == Carrier::Grpc => {

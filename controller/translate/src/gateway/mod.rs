@@ -27,12 +27,13 @@ use pierhead_model::{BindKey, BindPort, HostSelection, HttpOptions, Listener, Li
 use self::{
     condition::fault,
     listener::{Gateways, ListenerState},
-    policy::Policies,
 };
 use crate::{
     Builder, Claim, ObjectName, Refused,
     bind::{self, RefusalReason},
 };
+
+pub(crate) use policy::Policies;
 
 /// What is left to say once shared binds are settled.
 pub(crate) struct Pending<'w> {
@@ -41,11 +42,10 @@ pub(crate) struct Pending<'w> {
 }
 
 /// Claims binds and adds routes for every Gateway that is ours.
-pub(crate) fn translate<'w>(builder: &mut Builder<'w>) -> Pending<'w> {
+pub(crate) fn translate<'w>(builder: &mut Builder<'w>, mut policies: Policies<'w>) -> Pending<'w> {
     let world = builder.world;
     let classes = class::translate(builder);
     let mut gateways = Gateways::new(builder, &classes);
-    let mut policies = Policies::new(builder);
 
     macro_rules! routes {
         ($($kind:ident with $module:ident;)*) => {$(

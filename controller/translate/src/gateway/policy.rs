@@ -21,11 +21,12 @@ use crate::{
     origin, world,
 };
 
-pub(super) struct Policies<'w> {
+/// The policies of the world. They are about Services, so they hold for Ingresses as well as for routes.
+pub(crate) struct Policies<'w> {
     policies: Vec<PolicyState<'w>>,
     /// The oldest policy for a target comes first, and is the one that counts.
     by_target: BTreeMap<Target, Vec<usize>>,
-    /// Gateways whose routes send to a target.
+    /// The Gateways whose routes send to a target; none of them if only Ingresses do.
     used: BTreeMap<Target, BTreeSet<usize>>,
 }
 
@@ -48,7 +49,7 @@ struct Trusted {
 }
 
 impl<'w> Policies<'w> {
-    pub(super) fn new(builder: &mut Builder<'w>) -> Self {
+    pub(crate) fn new(builder: &mut Builder<'w>) -> Self {
         let world = builder.world;
         let mut sorted: Vec<&'w BackendTLSPolicy> = world.backend_tls_policies.iter().map(|p| &**p).collect();
         sorted.sort_by_key(|p| age(&p.metadata));
@@ -78,8 +79,8 @@ impl<'w> Policies<'w> {
     }
 
     /// How a Service port is to be spoken to by `gateways`; `None` in plaintext. A policy for the port by its name beats
-    /// one for the whole Service.
-    pub(super) fn choose(
+    /// one for the whole Service. An Ingress has no Gateway.
+    pub(crate) fn choose(
         &mut self,
         (namespace, service, port): (&str, &str, &str),
         gateways: &[usize],
@@ -122,15 +123,13 @@ impl<'w> Policies<'w> {
     /// One status per policy that a Gateway of ours meets, with an ancestor for each such Gateway.
     pub(super) fn conclude(&self, builder: &mut Builder<'_>, gateways: &Gateways<'_>) {
         for policy in &self.policies {
-            let met: BTreeSet<usize> = policy
-                .targets
-                .iter()
-                .filter_map(|t| self.used.get(t))
-                .flatten()
-                .copied()
-                .collect();
+            let used: Vec<&BTreeSet<usize>> = policy.targets.iter().filter_map(|t| self.used.get(t)).collect();
+            let met: BTreeSet<usize> = used.iter().copied().flatten().copied().collect();
             let controller = builder.settings.gateway_controller.clone();
             let had = has_entry(policy.object.status.as_ref(), "ancestors", &controller);
+            if !used.is_empty() || had {
+                policy.report(builder);
+            }
             if met.is_empty() && !had {
                 continue;
             }
@@ -163,11 +162,16 @@ impl<'w> Policies<'w> {
             };
             let name = ObjectName::of(&policy.object.metadata);
             builder.statuses.backend_tls_policies.insert(name, status);
-            let origin = origin("BackendTLSPolicy", &policy.object.metadata);
-            for (verdict, field) in [(&policy.accepted, "spec"), (&policy.refs, "spec.validation")] {
-                if let Err(fault) = verdict {
-                    fault.report(builder, &origin, field);
-                }
+        }
+    }
+}
+
+impl PolicyState<'_> {
+    fn report(&self, builder: &mut Builder<'_>) {
+        let origin = origin("BackendTLSPolicy", &self.object.metadata);
+        for (verdict, field) in [(&self.accepted, "spec"), (&self.refs, "spec.validation")] {
+            if let Err(fault) = verdict {
+                fault.report(builder, &origin, field);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Ingress and IngressClass: which Ingresses are ours, and their rules as routes of two listeners, `http` and `https`.
 //!
 //! All Ingresses together are one owner, `IngressController`, that listens on every address of the machine. Knows nothing
-//! of Gateways.
+//! of Gateways; of their API only that a BackendTLSPolicy says how a Service is spoken to.
 
 mod annotation;
 mod class;
@@ -16,7 +16,7 @@ use pierhead_model::{
     Listener, ListenerId, ListenerKind, Origin, RouteFlavor, RouteId, Transport,
 };
 
-use crate::{Builder, Claim, ObjectName, Refusal, RefusalReason, Refused, bind, world};
+use crate::{Builder, Claim, ObjectName, Refusal, RefusalReason, Refused, bind, gateway::Policies, world};
 
 use annotation::Annotations;
 use class::Classes;
@@ -46,7 +46,7 @@ fn listener_id(name: &str) -> ListenerId {
 ///
 /// Where a Gateway wants the same bind, a host is as old as the oldest Ingress that names it, and the controller as a whole
 /// as old as the oldest Ingress that is ours.
-pub(crate) fn translate(builder: &mut Builder<'_>) -> Pending {
+pub(crate) fn translate<'w>(builder: &mut Builder<'w>, policies: &mut Policies<'w>) -> Pending {
     let classes = Classes::new(builder);
     let world = builder.world;
     let mut ingresses: Vec<(Age, &Ingress)> = Vec::new();
@@ -83,6 +83,7 @@ pub(crate) fn translate(builder: &mut Builder<'_>) -> Pending {
             host_guards: &host_guards,
             taken: &mut taken,
             builder: &mut *builder,
+            policies: &mut *policies,
         };
         let rules = rules.translate();
         tls.add(ingress, &hosts, builder);

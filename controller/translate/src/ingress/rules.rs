@@ -1,6 +1,6 @@
 //! `spec.rules` and `spec.defaultBackend`: one Ingress becomes one route.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule};
 use pierhead_model::{
@@ -11,6 +11,7 @@ use pierhead_model::{
 use crate::{
     Builder,
     border::{BackendFault, Carrier, PortRef, Resolved, ServiceRef},
+    gateway::Policies,
     world,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct Taken {
     paths: BTreeMap<(HostPattern, PathKey), Origin>,
     defaults: BTreeMap<HostPattern, Origin>,
+    /// Hosts that have some rule.
+    hosts: BTreeSet<HostPattern>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +78,7 @@ pub(super) struct Rules<'a, 'w> {
     pub(super) host_guards: &'a BTreeMap<HostPattern, Vec<Filter>>,
     pub(super) taken: &'a mut Taken,
     pub(super) builder: &'a mut Builder<'w>,
+    pub(super) policies: &'a mut Policies<'w>,
 }
 
 impl Rules<'_, '_> {
@@ -87,6 +91,7 @@ impl Rules<'_, '_> {
         if let Some(backend) = spec.and_then(|s| s.default_backend.as_ref()) {
             self.default_backend(backend, &mut rules);
         }
+        self.bare_hosts(&mut rules);
         rules
     }
 
@@ -101,7 +106,7 @@ impl Rules<'_, '_> {
         let Some(http) = &rule.http else {
             // "If http is not specified, all traffic of the host goes to the default backend."
             if self.ingress.spec.as_ref().is_none_or(|s| s.default_backend.is_none()) {
-                let message = "has no http paths, and the Ingress has no defaultBackend: it serves nothing";
+                let message = "has no http paths, and the Ingress has no defaultBackend: it is answered 404";
                 self.builder
                     .warning(self.origin, field, message, "add http.paths, or a defaultBackend");
             }
@@ -177,6 +182,30 @@ impl Rules<'_, '_> {
         rules.push(self.http_rule(own, everything, resolved, true));
     }
 
+    /// A host that is named and has no path is known all the same: its requests are nobody else's, not even a wildcard's.
+    fn bare_hosts(&mut self, rules: &mut Vec<HttpRule>) {
+        let named = rules.iter().flat_map(|rule| rule.hosts.iter().flatten());
+        self.taken.hosts.extend(named.cloned());
+        let bare: Vec<HostPattern> = self
+            .hosts
+            .iter()
+            .filter(|host| self.taken.hosts.insert((*host).clone()))
+            .cloned()
+            .collect();
+        if !bare.is_empty() {
+            rules.push(HttpRule {
+                name: None,
+                hosts: Some(bare),
+                matches: Vec::new(),
+                filters: Vec::new(),
+                backends: Vec::new(),
+                timeouts: Timeouts::default(),
+                retry: None,
+                fallback: false,
+            });
+        }
+    }
+
     fn http_rule(&self, hosts: Vec<HostPattern>, path: PathMatch, backend: Resolved, fallback: bool) -> HttpRule {
         let mut filters = self.guards.to_vec();
         for guard in hosts.iter().filter_map(|host| self.host_guards.get(host)).flatten() {
@@ -225,7 +254,7 @@ impl Rules<'_, '_> {
                             name: &service.name,
                             port,
                         };
-                        (field, self.builder.service_backend(service, Carrier::Ingress, None))
+                        (field, self.service(service))
                     }
                     None => {
                         let what = format!("{namespace}/{}:?", service.name);
@@ -262,6 +291,17 @@ impl Rules<'_, '_> {
             self.builder.error(self.origin, field, fault.message.clone(), fault.fix);
         }
         resolved
+    }
+
+    /// A BackendTLSPolicy for the Service holds here too: what must be sent in TLS is not sent in plaintext because an
+    /// Ingress sends it (GEP-1897: a policy is attached to the Service, not to a route).
+    fn service(&mut self, service: ServiceRef<'_>) -> Resolved {
+        let port = self.builder.service_port(service, Carrier::Ingress);
+        let tls = port.ok().and_then(|port| {
+            let target = (service.namespace, service.name, port.name.as_str());
+            self.policies.choose(target, &[], None)
+        });
+        self.builder.service_backend(service, Carrier::Ingress, tls.as_ref())
     }
 
     fn unusable(&mut self, what: &str, reason: InvalidReason, message: String) -> Resolved {

@@ -159,7 +159,10 @@ impl Check<'_> {
                 });
             }
             for rule in &route.rules {
-                self.holds(!rule.matches.is_empty(), || format!("a rule of {id} matches nothing"));
+                let known = rule.hosts.as_ref().is_some_and(|hosts| !hosts.is_empty());
+                self.holds(known || !rule.matches.is_empty(), || {
+                    format!("a rule of {id} matches nothing and names no host")
+                });
                 self.filters(&rule.filters);
                 self.weighted(&rule.backends);
             }
