@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use pierhead_model::Transport;
+use pierhead_model::{ClientAuth, ClientAuthMode, Transport, TrustAnchors, TrustId};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection, SignatureScheme,
     StreamOwned,
@@ -62,12 +62,25 @@ type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// Shakes hands with `name` in the ClientHello; an IP address sends no name.
 fn greet(at: SocketAddr, name: &str) -> std::io::Result<Client> {
+    greet_as(at, name, None)
+}
+
+/// The same with a client certificate.
+fn greet_as(at: SocketAddr, name: &str, client: Option<&Pair>) -> std::io::Result<Client> {
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(AnyServer));
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some(pair) => {
+            let key = PrivateKeyDer::try_from(pair.key.clone()).unwrap();
+            config
+                .with_client_auth_cert(vec![CertificateDer::from(pair.der.clone())], key)
+                .unwrap()
+        }
+    };
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), connect(at));
     while stream.conn.is_handshaking() {
@@ -238,4 +251,61 @@ fn a_client_that_does_not_greet_is_let_go() {
     let mut client = connect(at);
     client.write_all(&[22, 3, 1]).unwrap();
     assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// A CA, and a client certificate of it.
+fn authority() -> (Vec<u8>, Pair) {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca = params.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let mut client = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pair = Pair {
+        der: client.signed_by(&key, &issuer).unwrap().der().to_vec(),
+        key: key.serialize_der(),
+    };
+    (ca.der().to_vec(), pair)
+}
+
+/// GEP-91: who is let in by mode, and that nobody is while the anchors are missing.
+#[test]
+fn client_certificates_are_asked_for_as_configured() {
+    let (ca, member) = authority();
+    let (_, stranger) = authority();
+    let trust = TrustId("default/ca".into());
+    for (mode, anchors, expected) in [
+        (ClientAuthMode::ValidOnly, true, [false, false, true]),
+        (ClientAuthMode::InsecureFallback, true, [true, true, true]),
+        (ClientAuthMode::ValidOnly, false, [false, false, false]),
+    ] {
+        let gate = gate();
+        let at = free(Transport::Tcp);
+        let mut world = World::default()
+            .backend("a", &[echo("in")])
+            .certificate("default/a", &Pair::new("a.test"));
+        if anchors {
+            let anchors = TrustAnchors {
+                id: trust.clone(),
+                certificates: vec![ca.as_slice().into()],
+            };
+            world.snapshot.trust.insert(trust.clone(), Arc::new(anchors));
+        }
+        let auth = ClientAuth {
+            trust: trust.clone(),
+            mode,
+        };
+        let world = world.terminate_for(at, "a.test", &[(&["a.test"], "default/a")], "a", Some(auth));
+        gate.apply(world.build());
+        for (client, let_in) in [None, Some(&stranger), Some(&member)].into_iter().zip(expected) {
+            // In TLS 1.3 a client learns of its refusal only when it reads.
+            let got = greet_as(at, "a.test", client).and_then(|mut stream| {
+                let mut greeting = [0; 2];
+                stream.read_exact(&mut greeting)
+            });
+            assert_eq!(got.is_ok(), let_in, "{mode:?}, anchors: {anchors}: {got:?}");
+        }
+    }
 }

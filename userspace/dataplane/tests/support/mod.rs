@@ -19,9 +19,9 @@ use std::{
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
 use pierhead_model::{
     Backend, BackendId, BackendProtocol, BackendTarget, Bind, BindAddress, BindKey, BindPort, Certificate,
-    CertificateId, CertificateUse, Endpoint, EndpointState, Endpoints, EndpointsId, HostPattern, InvalidReason,
-    L4Route, Limits, Listener, ListenerId, ListenerKind, Origin, PrivateKey, Snapshot, SniRoute, TlsTermination,
-    Transport, WeightedBackend, WildcardDepth,
+    CertificateId, CertificateUse, ClientAuth, Endpoint, EndpointState, Endpoints, EndpointsId, HostPattern,
+    InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Origin, PrivateKey, Snapshot, SniRoute,
+    TlsTermination, Transport, WeightedBackend, WildcardDepth,
 };
 
 /// Long enough for a busy machine, short enough for a test.
@@ -173,6 +173,17 @@ impl World {
     }
 
     pub fn terminate(self, at: SocketAddr, hostname: &str, certificates: &[(&[&str], &str)], backend: &str) -> Self {
+        self.terminate_for(at, hostname, certificates, backend, None)
+    }
+
+    pub fn terminate_for(
+        self,
+        at: SocketAddr,
+        hostname: &str,
+        certificates: &[(&[&str], &str)],
+        backend: &str,
+        client_auth: Option<ClientAuth>,
+    ) -> Self {
         let kind = ListenerKind::TlsTerminate {
             tls: TlsTermination {
                 certificates: certificates
@@ -182,7 +193,7 @@ impl World {
                         certificate: CertificateId((*id).into()),
                     })
                     .collect(),
-                client_auth: None,
+                client_auth,
             },
             routes: vec![sni_route(hostname, backend)],
         };
