@@ -182,6 +182,9 @@ impl<C: Client> Work<'_, '_, C> {
                 return Err((failed, reply.into()));
             }
         };
+        if upstream.has_opened() {
+            plan.backend.cells.of(self.cx.conn.worker.number).connects.add(1);
+        }
         let asked = pump::ask(
             self.client,
             self.tape,

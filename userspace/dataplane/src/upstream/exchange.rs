@@ -59,6 +59,14 @@ impl Upstream {
         }
     }
 
+    /// Whether a connection was opened for this exchange.
+    pub(crate) fn has_opened(&self) -> bool {
+        match self {
+            Self::Http1(exchange) => !exchange.is_reused(),
+            Self::Http2(exchange) => exchange.has_opened(),
+        }
+    }
+
     /// The request was queued to its end.
     pub(crate) fn is_sent(&self) -> bool {
         match self {

@@ -71,6 +71,8 @@ pub(crate) enum OpenError {
 /// A request on its way over a shared connection.
 pub(crate) struct Http2Exchange {
     _active: Active,
+    /// A connection was opened for it.
+    opened: bool,
     response: ResponseFuture,
     interim_done: bool,
     reader: Option<StreamReader>,
@@ -93,7 +95,7 @@ impl Http2Exchange {
         let mut tries = 0;
         loop {
             let request = http2::write_request(head, body, backend.tls().is_some()).ok_or(OpenError::Target)?;
-            let shared = checkout(lease, backend, limit).await?;
+            let (shared, opened) = checkout(lease, backend, limit).await?;
             let mut send = shared.send.clone();
             shared.active.set(shared.active.get() + 1);
             let active = Active(shared);
@@ -105,6 +107,7 @@ impl Http2Exchange {
                 Ok((response, stream)) => {
                     return Ok(Self {
                         _active: active,
+                        opened,
                         response,
                         interim_done: false,
                         reader: None,
@@ -123,6 +126,10 @@ impl Http2Exchange {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    pub(crate) fn has_opened(&self) -> bool {
+        self.opened
     }
 
     pub(crate) fn is_sent(&self) -> bool {
@@ -179,8 +186,8 @@ impl Drop for Active {
     }
 }
 
-/// A connection with room for one more stream.
-async fn checkout(lease: &Lease, backend: &Backend, limit: Duration) -> Result<Rc<Shared>, OpenError> {
+/// A connection with room for one more stream, and whether it was opened for it.
+async fn checkout(lease: &Lease, backend: &Backend, limit: Duration) -> Result<(Rc<Shared>, bool), OpenError> {
     let slot = lease.slot();
     let failures = slot.failures.get();
     loop {
@@ -188,7 +195,7 @@ async fn checkout(lease: &Lease, backend: &Backend, limit: Duration) -> Result<R
             let mut all = slot.shared.borrow_mut();
             all.retain(|shared| !shared.closed.get());
             if let Some(shared) = all.iter().find(|shared| shared.has_room()) {
-                return Ok(Rc::clone(shared));
+                return Ok((Rc::clone(shared), false));
             }
         }
         if !slot.opening.get() {
@@ -211,7 +218,7 @@ async fn checkout(lease: &Lease, backend: &Backend, limit: Duration) -> Result<R
     slot.shared.borrow_mut().push(Rc::clone(&shared));
     drop(opening);
     lease.keep_clean();
-    Ok(shared)
+    Ok((shared, true))
 }
 
 /// Tells those who wait when opening has ended, however it ended.
