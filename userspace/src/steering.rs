@@ -9,6 +9,7 @@ use pierhead_kernel::{Capabilities, Counters, Kernel, KernelError, Options, Work
 use pierhead_model::{DataPathReport, Snapshot};
 
 use crate::cli::{Ebpf, Standalone};
+use crate::machine;
 
 /// How much the kernel does, and why that much.
 #[derive(Clone, Debug)]
@@ -35,7 +36,14 @@ pub(crate) fn open(options: &Standalone) -> Result<(Mode, Option<Steering>)> {
             Mode {
                 asked,
                 chosen: Ebpf::Off,
-                why: "asked for".into(),
+                why: if machine::is_root() {
+                    "asked for".into()
+                } else {
+                    // What choosing it costs; as root somebody knows that already.
+                    "asked for; as root the kernel could bring any address and port here, those below 1024 and address \
+                     pools included, and balance TCP and UDP by itself"
+                        .into()
+                },
             },
             None,
         ));

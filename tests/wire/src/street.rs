@@ -111,7 +111,8 @@ fn usual_backends(host: &Host, name: &str, at: IpAddr) -> Result<()> {
 }
 
 /// The Services of every case: `a` and `b` (HTTP), `both` (HTTP on both hosts), `none` (without endpoints), `grpc-a`
-/// (h2c), `chat` (WebSocket), `lines` and `lines-both` (TCP), `ask` and `ask-both` (UDP), and `own` on port 7000 of host a.
+/// (h2c), `chat` (WebSocket), `lines` and `lines-both` (TCP), `ask` and `ask-both` (UDP), the first of each also as `-v4`
+/// and `-v6` with endpoints of that family only, and `own` on port 7000 of host a.
 fn usual_services() -> String {
     let a = [HOST_A.v4.into(), HOST_A.v6.into()];
     let b = [HOST_B.v4.into(), HOST_B.v6.into()];
@@ -124,6 +125,10 @@ fn usual_services() -> String {
         service_speaking("grpc-a", "TCP", Some("kubernetes.io/h2c"), port::HTTP, &a),
         service("chat", "TCP", port::WEBSOCKET, &a),
         service("lines", "TCP", port::TCP, &a),
+        service("lines-v4", "TCP", port::TCP, &a[..1]),
+        service("lines-v6", "TCP", port::TCP, &a[1..]),
+        service("ask-v4", "UDP", port::UDP, &a[..1]),
+        service("ask-v6", "UDP", port::UDP, &a[1..]),
         service("lines-both", "TCP", port::TCP, &both),
         service("ask", "UDP", port::UDP, &a),
         service("ask-both", "UDP", port::UDP, &both),

@@ -64,6 +64,8 @@ fn http1_bodies_trailers_and_wishes() -> Result<()> {
         (big.body.len(), big.header("x-a"), big.header("transfer-encoding")),
         (200_000, Some("1"), Some("chunked"))
     );
+    let asked = Exchange::new("GET", "h", "/?trailer=x-sum:9").field("TE", "trailers");
+    assert_eq!(h1.exchange(&asked)?.trailers, [("x-sum".to_owned(), "9".to_owned())]);
     let teapot = h1.get("h", "/?status=418&close=1")?;
     assert_eq!(teapot.status, 418);
     assert!(h1.at_end()?);

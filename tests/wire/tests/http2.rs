@@ -68,8 +68,8 @@ fn http2_bodies_and_trailers_pass(mode: Mode) -> Result<()> {
     for path in ["/", "/h2c"] {
         let body = Bytes::from(vec![7; 1_000_000]);
         requests.push(Request::post(format!("http://one.test{path}")).body(Full::new(body))?);
-        requests
-            .push(Request::get(format!("http://one.test{path}?size=3000000&trailer=x-sum:9")).body(Full::default())?);
+        let get = Request::get(format!("http://one.test{path}?size=3000000&trailer=x-sum:9")).header("te", "trailers");
+        requests.push(get.body(Full::default())?);
     }
     let responses = h2.batch(requests)?;
     for pair in responses.chunks(2) {

@@ -53,7 +53,7 @@ fn it_is_seen_from_outside(mode: Mode) -> Result<()> {
     eventually("requests are counted", || {
         let (all, failed) = (
             gate.metric("pierhead_requests_total", &[])?,
-            gate.metric("pierhead_requests_total", &[("code", "5xx")])?,
+            gate.metric("pierhead_requests_total", &[("status", "5xx")])?,
         );
         ensure!(all >= 4.0 && failed >= 1.0, "{all} requests, {failed} of them 5xx");
         Ok(())

@@ -40,14 +40,13 @@ fn shows(street: &Street, name: &str, leaf: &Leaf, config: &Arc<ClientConfig>) -
 fn sni_picks_the_certificate(mode: Mode) -> Result<()> {
     let street = Street::new()?;
     let authority = Authority::new()?;
-    // The default's certificate is good for every name asked below, so that what is looked at is the choice alone.
     let exact = authority.leaf(&["one.test"])?;
-    let wild = authority.leaf(&["*.test"])?;
+    let wild = authority.leaf(&["*.wild.test"])?;
     let default = authority.leaf(&["one.other", "10.96.0.10"])?;
     let secrets = [exact.secret("exact"), wild.secret("wild"), default.secret("default")].join("---\n");
     let listeners = [
         https("exact", Some("one.test"), "exact"),
-        https("wild", Some("*.test"), "wild"),
+        https("wild", Some("*.wild.test"), "wild"),
         https("default", None, "default"),
     ];
     let listeners: Vec<&str> = listeners.iter().map(String::as_str).collect();
@@ -62,7 +61,7 @@ fn sni_picks_the_certificate(mode: Mode) -> Result<()> {
     )?;
     let config = authority.client(&["http/1.1"])?;
     assert!(shows(&street, "one.test", &exact, &config)?);
-    assert!(shows(&street, "two.test", &wild, &config)?);
+    assert!(shows(&street, "two.wild.test", &wild, &config)?);
     assert!(shows(&street, "one.other", &default, &config)?);
     assert!(shows(&street, "10.96.0.10", &default, &config)?, "an address is no SNI");
     for family in FAMILIES {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
@@ -111,6 +111,13 @@ async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Answer> {
         .to_string()
         .into(),
     };
+    // Without being announced, hyper sends none over HTTP/1.
+    let announced = wish
+        .trailers
+        .keys()
+        .map(HeaderName::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     let mut response = Response::new(if wish.chunked || !wish.trailers.is_empty() {
         pieces(content, wish.trailers)
     } else {
@@ -121,6 +128,11 @@ async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Answer> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().extend(wish.headers);
+    if let Ok(announced) = HeaderValue::try_from(announced)
+        && !announced.is_empty()
+    {
+        response.headers_mut().insert(TRAILER, announced);
+    }
     if wish.close {
         response
             .headers_mut()

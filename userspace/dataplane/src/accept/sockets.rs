@@ -132,6 +132,10 @@ fn bound(transport: Transport, address: SocketAddr, shared: bool) -> io::Result<
     if shared {
         socket.set_reuse_port(true)?;
     }
+    if address.is_ipv6() {
+        // A local route is enough for IPv4; for IPv6 only an address of an interface would be.
+        socket.set_freebind_v6(true)?;
+    }
     socket.bind(&address.into())?;
     if !shared && transport == Transport::Tcp && address.port() != 0 {
         // Two sockets with SO_REUSEADDR may be bound at once; only one may listen.
