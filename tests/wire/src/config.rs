@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// The folder; gone when dropped.
+/// The folder, and one beside it for state; gone when dropped.
 #[derive(Debug)]
 pub struct Config {
     folder: TempDir,
+    state: TempDir,
 }
 
 impl Config {
@@ -18,6 +19,7 @@ impl Config {
     pub fn empty() -> Result<Self> {
         Ok(Self {
             folder: TempDir::with_prefix("pierhead-config-")?,
+            state: TempDir::with_prefix("pierhead-state-")?,
         })
     }
 
@@ -33,6 +35,11 @@ impl Config {
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A folder for what is remembered across restarts.
+    pub fn state(&self) -> &Path {
+        self.state.path()
     }
 
     /// Writes in place, as an editor that truncates does.

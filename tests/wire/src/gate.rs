@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +14,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::client::{Client, Response};
+use crate::config::Config;
 use crate::net::{POOL_V4, POOL_V6};
 use crate::netns::Netns;
 use crate::poll::eventually;
 
 /// Where the admin address is, on the node's loopback.
 pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+
+/// The access log's name in the folder of outputs.
+const ACCESS_LOG: &str = "access.log";
 
 /// How much the kernel does: every case runs with all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,26 +57,23 @@ pub struct Gate {
 
 impl Gate {
     /// Starts it on the node and waits until it is ready.
-    pub fn start(node: &Arc<Netns>, config: &Path, mode: Mode) -> Result<Self> {
+    pub fn start(node: &Arc<Netns>, config: &Config, mode: Mode) -> Result<Self> {
         let gate = Self::launch(node, config, &["--ebpf", &mode.to_string()])?;
         gate.ready()?;
         Ok(gate)
     }
 
     /// Starts it with these further arguments, and waits for nothing.
-    pub fn launch(node: &Arc<Netns>, config: &Path, args: &[&str]) -> Result<Self> {
+    pub fn launch(node: &Arc<Netns>, config: &Config, args: &[&str]) -> Result<Self> {
+        let output = TempDir::with_prefix("pierhead-output-")?;
         let mut command = Command::new(binary()?);
-        command.arg("standalone").arg("--config").arg(config);
-        command.args([
-            "--address-pool",
-            POOL_V4,
-            "--address-pool",
-            POOL_V6,
-            "--admin",
-            &ADMIN.to_string(),
-        ]);
+        command.arg("standalone").arg("--config").arg(config.path());
+        command.arg("--state-dir").arg(config.state());
+        command.arg("--access-log").arg(output.path().join(ACCESS_LOG));
+        command.args(["--admin", &ADMIN.to_string()]);
+        command.args(["--address-pool", POOL_V4, "--address-pool", POOL_V6]);
         command.args(args);
-        Self::spawn(node, command)
+        Self::spawn_with(node, command, output, true)
     }
 
     /// Starts this command as the gate, on the node.
@@ -144,7 +145,7 @@ impl Gate {
     /// Waits for a line of its access log that contains all of these.
     pub fn records(&self, parts: &[&str]) -> Result<serde_json::Value> {
         eventually(format!("an access log line with {parts:?}"), || {
-            let log = fs::read_to_string(self.output.path().join("access")).unwrap_or_default();
+            let log = fs::read_to_string(self.output.path().join(ACCESS_LOG)).unwrap_or_default();
             let line = log.lines().find(|line| parts.iter().all(|part| line.contains(part)));
             Ok(serde_json::from_str(line.with_context(|| log.clone())?)?)
         })

@@ -86,7 +86,7 @@ impl Street {
         for (name, text) in files {
             self.config.write(name, text)?;
         }
-        Gate::start(&self.net.node, self.config.path(), mode)
+        Gate::start(&self.net.node, &self.config, mode)
     }
 
     /// The same with further arguments.
@@ -96,7 +96,7 @@ impl Street {
         }
         let mode = mode.to_string();
         let args: Vec<&str> = ["--ebpf", &mode].iter().chain(args).copied().collect();
-        let gate = Gate::launch(&self.net.node, self.config.path(), &args)?;
+        let gate = Gate::launch(&self.net.node, &self.config, &args)?;
         gate.ready()?;
         Ok(gate)
     }

@@ -135,7 +135,7 @@ fn a_killed_one_harms_nobody_and_is_followed(mode: Mode) -> Result<()> {
 fn a_second_one_is_told_and_the_first_goes_on(mode: Mode) -> Result<()> {
     let street = Street::new()?;
     let gate = start(&street, mode)?;
-    let mut second = Gate::launch(&street.net.node, street.config.path(), &["--ebpf", &mode.to_string()])?;
+    let mut second = Gate::launch(&street.net.node, &street.config, &["--ebpf", &mode.to_string()])?;
     let exit = second.wait(Duration::from_secs(10))?;
     ensure!(!exit.success());
     second.says(&["fix"])?;
@@ -216,7 +216,7 @@ fn an_occupied_pin_is_told() -> Result<()> {
     // Something of somebody else is where our pins go.
     let pins = pins(&street.net.node)?;
     std::fs::create_dir_all(pins.join("foreign")).with_context(|| format!("{}", pins.display()))?;
-    let mut gate = Gate::launch(&street.net.node, street.config.path(), &["--ebpf", "steer"])?;
+    let mut gate = Gate::launch(&street.net.node, &street.config, &["--ebpf", "steer"])?;
     // Either it lives with it, or it says so and how to mend it; it never breaks silently.
     let answered = eventually("it is ready, or ended", || {
         if gate.wait(Duration::from_millis(1)).is_ok() {
@@ -248,7 +248,7 @@ fn an_occupied_port_costs_only_itself() -> Result<()> {
     for (name, text) in [("gate.yaml", gateway(&listeners)), ("one.yaml", routes)] {
         street.config.write(name, &text)?;
     }
-    let gate = Gate::launch(&street.net.node, street.config.path(), &["--ebpf", "off"])?;
+    let gate = Gate::launch(&street.net.node, &street.config, &["--ebpf", "off"])?;
     gate.says(&["10.96.0.10", "80", "in use"])?;
     eventually("the other listener answers", || {
         ensure!(street.client.get(GATE.v4_at(8088), "one.test", "/")?.status == 200);
@@ -265,7 +265,7 @@ fn an_occupied_port_costs_only_itself() -> Result<()> {
 fn the_admin_port_in_use_is_told() -> Result<()> {
     let street = Street::new()?;
     let _taken = street.net.node.enter(|| std::net::TcpListener::bind(ADMIN))??;
-    let mut gate = Gate::launch(&street.net.node, street.config.path(), &["--ebpf", "off"])?;
+    let mut gate = Gate::launch(&street.net.node, &street.config, &["--ebpf", "off"])?;
     ensure!(!gate.wait(Duration::from_secs(10))?.success());
     gate.says(&["9900", "in use", "fix"])?;
     Ok(())

@@ -64,7 +64,7 @@ impl Stage {
             "--admin",
             &ADMIN.to_string(),
         ]);
-        command.arg("--state-dir").arg(config.path().join(".state"));
+        command.arg("--state-dir").arg(config.state());
         let gate = Gate::spawn(&net.node, command)?;
         gate.ready()?;
         let client = Client::new(&net.client);
