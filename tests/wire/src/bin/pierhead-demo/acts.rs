@@ -80,7 +80,7 @@ fn weights(stage: &Stage) -> Result<String> {
         }
     }
     let [red, blue] = counts;
-    ensure!((270..=330).contains(&red), "red {red}, blue {blue}");
+    ensure!((299..=301).contains(&red), "red {red}, blue {blue}");
     Ok(format!("of 400: red {red}, blue {blue}"))
 }
 
