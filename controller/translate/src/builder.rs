@@ -5,13 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use pierhead_model::{HttpRoute, Origin, OwnedPrefix, Problem, Severity, Snapshot};
+use pierhead_model::{Backend, Endpoints, EndpointsId, HttpRoute, Origin, OwnedPrefix, Problem, Severity, Snapshot};
 
 use crate::{
     Settings, Statuses, Translation, World,
     address::{self, Allocations, Assigned, Demand},
     bind::{self, Claim, Refused},
     border::SliceIndex,
+    memo::{Memo, Recording},
+    share::shared,
     world::ObjectName,
 };
 
@@ -24,20 +26,37 @@ pub struct Builder<'w> {
     pub(crate) slices: SliceIndex<'w>,
     /// What was made last time: saves work, changes nothing.
     pub(crate) previous: Option<&'w Snapshot>,
+    pub(crate) previous_memo: Option<&'w Memo>,
+    pub(crate) memo: Option<Memo>,
+    /// While one route is translated.
+    recording: Option<Recording>,
+    /// The first of a name counts.
+    routes: Vec<Arc<HttpRoute>>,
+    backends: Vec<Arc<Backend>>,
+    endpoints: Vec<Arc<Endpoints>>,
+    /// Endpoints that were made in this translation, with what is wrong with them.
+    pub(crate) made: BTreeMap<EndpointsId, (Arc<Endpoints>, Vec<Problem>)>,
     problems: BTreeSet<Problem>,
     claims: Vec<Claim>,
     allocations: Allocations,
 }
 
 impl<'w> Builder<'w> {
-    pub(crate) fn new(world: &'w World, settings: &'w Settings, previous: Option<&'w Snapshot>) -> Self {
+    pub(crate) fn new(world: &'w World, settings: &'w Settings, previous: Option<&'w Translation>) -> Self {
         Self {
             world,
             settings,
             statuses: Statuses::default(),
             snapshot: Snapshot::default(),
             slices: SliceIndex::new(world),
-            previous,
+            previous: previous.map(|translation| &translation.snapshot),
+            previous_memo: previous.and_then(|translation| translation.memo.as_deref()),
+            memo: None,
+            recording: None,
+            routes: Vec::new(),
+            backends: Vec::new(),
+            endpoints: Vec::new(),
+            made: BTreeMap::new(),
             problems: BTreeSet::new(),
             claims: Vec::new(),
             allocations: Allocations::new(),
@@ -45,7 +64,34 @@ impl<'w> Builder<'w> {
     }
 
     pub fn problem(&mut self, problem: Problem) {
-        self.problems.insert(problem);
+        match &mut self.recording {
+            Some(recording) => recording.problems.push(problem),
+            None => _ = self.problems.insert(problem),
+        }
+    }
+
+    /// From now on until [`Builder::recorded`], what is added is one route's.
+    pub(crate) fn record(&mut self) {
+        self.recording = Some(Recording::default());
+    }
+
+    pub(crate) fn recorded(&mut self) -> Recording {
+        self.recording.take().unwrap_or_default()
+    }
+
+    /// Something about the recording, if there is one.
+    pub(crate) fn note(&mut self, note: impl FnOnce(&mut Recording)) {
+        if let Some(recording) = &mut self.recording {
+            note(recording);
+        }
+    }
+
+    /// Adds what a route came to, now or in the previous translation.
+    pub(crate) fn replay(&mut self, recording: &Recording) {
+        self.routes.extend_from_slice(&recording.routes);
+        self.backends.extend_from_slice(&recording.backends);
+        self.endpoints.extend_from_slice(&recording.endpoints);
+        self.problems.extend(recording.problems.iter().cloned());
     }
 
     /// Something its author asked for does not work.
@@ -69,7 +115,28 @@ impl<'w> Builder<'w> {
     }
 
     pub fn add_route(&mut self, route: HttpRoute) {
-        self.snapshot.routes.insert(route.id.clone(), Arc::new(route));
+        let route = shared(&route.id.clone(), route, self.previous.map(|p| &p.routes));
+        match &mut self.recording {
+            Some(recording) => recording.routes.push(route),
+            None => self.routes.push(route),
+        }
+    }
+
+    pub(crate) fn add_backend(&mut self, backend: Backend) {
+        let backend = shared(&backend.id.clone(), backend, self.previous.map(|p| &p.backends));
+        match &mut self.recording {
+            Some(recording) if recording.backends.iter().any(|known| known.id == backend.id) => {}
+            Some(recording) => recording.backends.push(backend),
+            None => self.backends.push(backend),
+        }
+    }
+
+    pub(crate) fn add_endpoints(&mut self, endpoints: Arc<Endpoints>) {
+        match &mut self.recording {
+            Some(recording) if recording.endpoints.iter().any(|known| known.id == endpoints.id) => {}
+            Some(recording) => recording.endpoints.push(endpoints),
+            None => self.endpoints.push(endpoints),
+        }
     }
 
     /// Asks for a bind. Whether it is granted is known after [`Builder::settle_binds`].
@@ -101,23 +168,35 @@ impl<'w> Builder<'w> {
             .values()
             .flat_map(|bind| bind.listeners.iter().map(|listener| &listener.id))
             .collect();
-        self.snapshot.routes.retain(|_, route| {
+        let previous = self.previous.map(|p| &p.routes);
+        self.routes.retain_mut(|route| {
             if !route.attachments.iter().all(|a| listening.contains(&a.listener)) {
-                Arc::make_mut(route)
-                    .attachments
-                    .retain(|a| listening.contains(&a.listener));
+                let mut less = HttpRoute::clone(route);
+                less.attachments.retain(|a| listening.contains(&a.listener));
+                *route = shared(&less.id.clone(), less, previous);
             }
             !route.attachments.is_empty()
         });
         settled.refused
     }
 
-    pub(crate) fn finish(self) -> Translation {
+    pub(crate) fn finish(mut self) -> Translation {
+        self.snapshot.routes = by_name(self.routes, |route| &route.id);
+        self.snapshot.backends = by_name(self.backends, |backend| &backend.id);
+        self.snapshot.endpoints = by_name(self.endpoints, |endpoints| &endpoints.id);
         Translation {
+            memo: self.memo.map(Arc::new),
             snapshot: self.snapshot,
             statuses: self.statuses,
             problems: self.problems.into_iter().collect(),
             allocations: self.allocations,
         }
     }
+}
+
+/// One of each name, the first. Almost sorted lists are the cheapest.
+fn by_name<K: Ord + Clone, V>(mut values: Vec<Arc<V>>, name: impl Fn(&V) -> &K) -> BTreeMap<K, Arc<V>> {
+    values.sort_by(|a, b| name(a).cmp(name(b)));
+    values.dedup_by(|b, a| name(a) == name(b));
+    values.into_iter().map(|value| (name(&value).clone(), value)).collect()
 }

@@ -13,10 +13,13 @@ pub mod border;
 mod builder;
 pub mod gateway;
 mod ingress;
+mod memo;
 mod settings;
 mod share;
 mod status;
 mod world;
+
+use std::sync::Arc;
 
 use pierhead_model::{Problem, Snapshot};
 
@@ -27,7 +30,7 @@ pub use status::Statuses;
 pub use world::{ObjectName, Objects, World, age, origin};
 
 /// What a [`World`] means.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Translation {
     pub snapshot: Snapshot,
     pub statuses: Statuses,
@@ -35,6 +38,17 @@ pub struct Translation {
     pub problems: Vec<Problem>,
     /// Addresses given to Gateways from the pools: the next translation's [`Settings::allocations`].
     pub allocations: address::Allocations,
+    pub(crate) memo: Option<Arc<memo::Memo>>,
+}
+
+impl PartialEq for Translation {
+    /// What was remembered on the way says nothing of the result.
+    fn eq(&self, other: &Self) -> bool {
+        self.snapshot == other.snapshot
+            && self.statuses == other.statuses
+            && self.problems == other.problems
+            && self.allocations == other.allocations
+    }
 }
 
 /// Translates everything from scratch.
@@ -42,10 +56,9 @@ pub fn translate(world: &World, settings: &Settings) -> Translation {
     translate_from(world, settings, None)
 }
 
-/// The same values as [`translate`]; those that `previous` has too are shared with it, and certificates that it has are not
-/// parsed again.
+/// The same values as [`translate`]; those that `previous` has too are shared with it, certificates that it has are not
+/// parsed again, nor routes translated again of which nothing changed.
 pub fn translate_from(world: &World, settings: &Settings, previous: Option<&Translation>) -> Translation {
-    let previous = previous.map(|translation| &translation.snapshot);
     let mut builder = Builder::new(world, settings, previous);
     // Both APIs say what they want first; who gets a shared address and port is decided over all of them.
     let mut policies = gateway::Policies::new(&mut builder);
@@ -56,7 +69,7 @@ pub fn translate_from(world: &World, settings: &Settings, previous: Option<&Tran
     gateway::conclude(&mut builder, gateways, &refused);
     let mut translation = builder.finish();
     if let Some(previous) = previous {
-        share::share(&mut translation.snapshot, previous);
+        share::share(&mut translation.snapshot, &previous.snapshot);
     }
     translation
 }

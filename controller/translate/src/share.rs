@@ -4,7 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pierhead_model::{Bind, Snapshot};
 
-/// Replaces every value that equals the one of that name in `previous` by that one.
+/// The value of this name in `previous`, if it is equal.
+pub(crate) fn shared<K: Ord, V: PartialEq>(key: &K, value: V, previous: Option<&BTreeMap<K, Arc<V>>>) -> Arc<V> {
+    match previous.and_then(|values| values.get(key)) {
+        Some(old) if **old == value => Arc::clone(old),
+        _ => value.into(),
+    }
+}
+
+/// Replaces every value that equals the one of that name in `previous` by that one; routes, backends and endpoints were
+/// made so.
 pub(crate) fn share(snapshot: &mut Snapshot, previous: &Snapshot) {
     for (key, bind) in &mut snapshot.binds {
         if let Some(old) = previous.binds.get(key) {
@@ -15,9 +24,6 @@ pub(crate) fn share(snapshot: &mut Snapshot, previous: &Snapshot) {
             }
         }
     }
-    share_values(&mut snapshot.routes, &previous.routes);
-    share_values(&mut snapshot.backends, &previous.backends);
-    share_values(&mut snapshot.endpoints, &previous.endpoints);
     share_values(&mut snapshot.certificates, &previous.certificates);
     share_values(&mut snapshot.trust, &previous.trust);
 }

@@ -1,6 +1,6 @@
 //! What is to be written into the objects' `status`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::networking::v1::IngressStatus;
 use pierhead_gateway_api::{GatewayClassStatus, GatewayStatus, ListenerSetStatus, PolicyStatus, RouteStatus};
@@ -22,15 +22,15 @@ pub struct Statuses {
     /// Of the routes' parents only ours are here; `pierhead_gateway_api::merge` keeps those of other controllers. A route
     /// that has entries of ours in its present status and none any more is here with none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub http_routes: BTreeMap<ObjectName, RouteStatus>,
+    pub http_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub grpc_routes: BTreeMap<ObjectName, RouteStatus>,
+    pub grpc_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tls_routes: BTreeMap<ObjectName, RouteStatus>,
+    pub tls_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tcp_routes: BTreeMap<ObjectName, RouteStatus>,
+    pub tcp_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub udp_routes: BTreeMap<ObjectName, RouteStatus>,
+    pub udp_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub backend_tls_policies: BTreeMap<ObjectName, PolicyStatus>,
 }

@@ -1,6 +1,11 @@
 //! All watched objects.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::{
@@ -42,8 +47,11 @@ pub struct World {
 /// Objects of one kind by namespace and name, iterated in that order.
 #[derive(Clone, PartialEq)]
 pub struct Objects<T> {
-    by_namespace: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<T>>>,
+    /// Shared with clones until changed.
+    by_namespace: BTreeMap<Arc<str>, Arc<ByName<T>>>,
 }
+
+type ByName<T> = BTreeMap<Arc<str>, Arc<T>>;
 
 impl<T> Default for Objects<T> {
     fn default() -> Self {
@@ -56,7 +64,7 @@ impl<T> Default for Objects<T> {
 impl<T> fmt::Debug for Objects<T> {
     /// Names only: Secrets are objects too.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |(namespace, names): (&Arc<str>, &BTreeMap<Arc<str>, Arc<T>>)| {
+        let names = |(namespace, names): (&Arc<str>, &Arc<ByName<T>>)| {
             let namespace = Arc::clone(namespace);
             let names: Vec<Arc<str>> = names.keys().cloned().collect();
             names.into_iter().map(move |name| ObjectName {
@@ -72,16 +80,16 @@ impl<T> Objects<T> {
     /// Returns what stood there before.
     pub fn insert(&mut self, namespace: &str, name: &str, object: Arc<T>) -> Option<Arc<T>> {
         if let Some(names) = self.by_namespace.get_mut(namespace) {
-            return names.insert(name.into(), object);
+            return Arc::make_mut(names).insert(name.into(), object);
         }
-        self.by_namespace
-            .insert(namespace.into(), BTreeMap::from([(name.into(), object)]));
+        let names = BTreeMap::from([(name.into(), object)]);
+        self.by_namespace.insert(namespace.into(), names.into());
         None
     }
 
     pub fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<T>> {
         let names = self.by_namespace.get_mut(namespace)?;
-        let object = names.remove(name);
+        let object = Arc::make_mut(names).remove(name);
         if names.is_empty() {
             self.by_namespace.remove(namespace);
         }
@@ -93,22 +101,57 @@ impl<T> Objects<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.by_namespace.values().flat_map(BTreeMap::values)
+        self.by_namespace.values().flat_map(|names| names.values())
     }
 
     /// The objects of one namespace, by name.
     pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<T>> {
-        self.by_namespace.get(namespace).into_iter().flat_map(BTreeMap::values)
+        let names = self.by_namespace.get(namespace);
+        names.into_iter().flat_map(|names| names.values())
     }
 
     pub fn len(&self) -> usize {
-        self.by_namespace.values().map(BTreeMap::len).sum()
+        self.by_namespace.values().map(|names| names.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
         self.by_namespace.is_empty()
     }
+
+    /// Where `self` and `before` do not hold the same allocation: namespace and name, and the objects of both.
+    pub(crate) fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Change<'a, T>> {
+        let namespaces: BTreeSet<&Arc<str>> = self.by_namespace.keys().chain(before.by_namespace.keys()).collect();
+        let differing = namespaces.into_iter().filter_map(move |namespace| {
+            let names = [self, before].map(|objects| objects.by_namespace.get(namespace));
+            let same = matches!(names, [Some(a), Some(b)] if Arc::ptr_eq(a, b));
+            (!same).then_some((&**namespace, names))
+        });
+        differing.flat_map(|(namespace, names)| {
+            let mut sides = names.map(|names| names.into_iter().flat_map(|names| names.iter()).peekable());
+            std::iter::from_fn(move || {
+                let [now, then] = &mut sides;
+                loop {
+                    let order = match (now.peek(), then.peek()) {
+                        (None, None) => return None,
+                        (Some(_), None) => Ordering::Less,
+                        (None, Some(_)) => Ordering::Greater,
+                        (Some((a, _)), Some((b, _))) => a.cmp(b),
+                    };
+                    let a = if order.is_le() { now.next() } else { None };
+                    let b = if order.is_ge() { then.next() } else { None };
+                    let (name, _) = a.or(b)?;
+                    let (a, b) = (a.map(|(_, object)| object), b.map(|(_, object)| object));
+                    if !matches!((a, b), (Some(a), Some(b)) if Arc::ptr_eq(a, b)) {
+                        return Some(((namespace, &**name), [a, b]));
+                    }
+                }
+            })
+        })
+    }
 }
+
+/// Namespace and name, and the object now and before.
+pub(crate) type Change<'a, T> = ((&'a str, &'a str), [Option<&'a Arc<T>>; 2]);
 
 /// `namespace/name`, or `name` for a cluster-scoped object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,6 +233,34 @@ mod tests {
         assert_eq!((objects.get("a", "x"), objects.len()), (None, 3));
         objects.remove("b", "x");
         assert_eq!(objects.in_namespace("b").count(), 0);
+    }
+
+    #[test]
+    fn changes_are_what_is_not_the_same_allocation() {
+        let mut before = Objects::default();
+        for (namespace, name) in [("a", "gone"), ("a", "kept"), ("a", "new"), ("b", "x"), ("c", "y")] {
+            before.insert(namespace, name, Arc::new(1));
+        }
+        let mut now = before.clone();
+        assert_eq!(now.changes(&before).count(), 0);
+        now.remove("a", "gone");
+        now.insert("a", "new", Arc::new(1));
+        now.insert("a", "z", Arc::new(1));
+        now.remove("c", "y");
+        now.insert("d", "w", Arc::new(1));
+        let changes: Vec<_> = now
+            .changes(&before)
+            .map(|((namespace, name), sides)| (namespace, name, sides.map(|side| side.is_some())))
+            .collect();
+        let expected = [
+            ("a", "gone", [false, true]),
+            ("a", "new", [true, true]),
+            ("a", "z", [true, false]),
+            ("c", "y", [false, true]),
+            ("d", "w", [true, false]),
+        ];
+        assert_eq!(changes, expected);
+        assert_eq!(before.len(), 5);
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! EndpointSlices: all slices of a Service merged into one set per Service port.
 
 use std::{
+    cell::{Cell, OnceCell},
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointSlice};
-use pierhead_model::{Endpoint, EndpointState, Endpoints, EndpointsId};
+use pierhead_model::{Endpoint, EndpointState, Endpoints, EndpointsId, Problem, Severity};
 
 use crate::{
     Builder, World,
     border::service::{ServicePort, ServiceRef},
-    world,
+    share::shared,
+    world::{self, Objects},
 };
 
 /// Names the Service of a slice (`discovery.k8s.io/v1`, `LabelServiceName`).
@@ -21,24 +23,49 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Slices by the Service they belong to.
 #[derive(Debug)]
 pub struct SliceIndex<'w> {
-    by_service: BTreeMap<(&'w str, &'w str), Vec<&'w Arc<EndpointSlice>>>,
+    slices: &'w Objects<EndpointSlice>,
+    asked: Cell<usize>,
+    by_service: OnceCell<ByService<'w>>,
+}
+
+/// By namespace and name.
+type ByService<'w> = BTreeMap<(&'w str, &'w str), Vec<&'w Arc<EndpointSlice>>>;
+
+/// From so many questions on an index is made; before, all slices of a namespace are looked through, for where little
+/// changed little is asked.
+const INDEXED: usize = 4;
+
+/// Namespace and name of the Service a slice belongs to.
+pub(crate) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    Some((world::namespace(&slice.metadata), service))
 }
 
 impl<'w> SliceIndex<'w> {
     pub fn new(world: &'w World) -> Self {
-        let mut by_service: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for slice in world.endpoint_slices.iter() {
-            let labels = slice.metadata.labels.as_ref();
-            if let Some(service) = labels.and_then(|l| l.get(SERVICE_NAME)) {
-                let key = (world::namespace(&slice.metadata), service.as_str());
-                by_service.entry(key).or_default().push(slice);
-            }
+        Self {
+            slices: &world.endpoint_slices,
+            asked: Cell::new(0),
+            by_service: OnceCell::new(),
         }
-        Self { by_service }
     }
 
     fn of(&self, namespace: &str, service: &str) -> Vec<&'w Arc<EndpointSlice>> {
-        self.by_service.get(&(namespace, service)).cloned().unwrap_or_default()
+        self.asked.set(self.asked.get() + 1);
+        if self.asked.get() <= INDEXED {
+            let slices = self.slices.in_namespace(namespace);
+            return slices.filter(|s| service_of(s) == Some((namespace, service))).collect();
+        }
+        let index = self.by_service.get_or_init(|| {
+            let mut index: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for slice in self.slices.iter() {
+                if let Some(service) = service_of(slice) {
+                    index.entry(service).or_default().push(slice);
+                }
+            }
+            index
+        });
+        index.get(&(namespace, service)).cloned().unwrap_or_default()
     }
 }
 
@@ -58,9 +85,14 @@ impl Builder<'_> {
         } else {
             format!("{namespace}/{name}:{}", port.name)
         });
-        if self.snapshot.endpoints.contains_key(&id) {
+        if let Some((endpoints, problems)) = self.made.get(&id).cloned() {
+            self.add_endpoints(endpoints);
+            for problem in problems {
+                self.problem(problem);
+            }
             return id;
         }
+        let mut problems = Vec::new();
         let mut found = Vec::new();
         for slice in self.slices.of(namespace, name) {
             // FQDN slices are deprecated: "no semantics are defined".
@@ -84,12 +116,13 @@ impl Builder<'_> {
                         },
                         target: target(endpoint),
                     }),
-                    Err(why) => self.error(
-                        &world::origin("EndpointSlice", &slice.metadata),
-                        format!("endpoints[{index}].addresses"),
-                        why,
-                        "give one unicast address of the slice's addressType",
-                    ),
+                    Err(message) => problems.push(Problem {
+                        origin: world::origin("EndpointSlice", &slice.metadata),
+                        field: format!("endpoints[{index}].addresses"),
+                        severity: Severity::Error,
+                        message,
+                        fix: "give one unicast address of the slice's addressType".to_owned(),
+                    }),
                 }
             }
         }
@@ -98,7 +131,12 @@ impl Builder<'_> {
             id: id.clone(),
             endpoints,
         };
-        self.snapshot.endpoints.insert(id.clone(), Arc::new(value));
+        let value = shared(&id, value, self.previous.map(|p| &p.endpoints));
+        self.add_endpoints(Arc::clone(&value));
+        for problem in &problems {
+            self.problem(problem.clone());
+        }
+        self.made.insert(id.clone(), (value, problems));
         id
     }
 }

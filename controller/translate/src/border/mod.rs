@@ -6,4 +6,5 @@ mod service;
 
 pub use certificate::{CaSource, CertificateFault, CertificateFaultKind};
 pub use endpoints::SliceIndex;
+pub(crate) use endpoints::service_of;
 pub use service::{BackendFault, Carrier, PortRef, Resolved, ServicePort, ServiceRef, TlsChoice};

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort as ApiPort, ServiceSpec};
 use pierhead_model::{Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Hostname, InvalidReason, Origin};
 
-use crate::Builder;
+use crate::{Builder, ObjectName};
 
 /// A reference to a port of a Service.
 #[derive(Clone, Copy, Debug)]
@@ -94,11 +94,17 @@ impl<'w> Builder<'w> {
     ///
     /// # Errors
     /// `BackendNotFound` when there is no such Service or port.
-    pub fn service_port(&self, service: ServiceRef<'_>, carrier: Carrier) -> Result<ServicePort, BackendFault> {
+    pub fn service_port(&mut self, service: ServiceRef<'_>, carrier: Carrier) -> Result<ServicePort, BackendFault> {
         self.find_port(service, carrier).map(|(_, port)| port)
     }
 
-    fn find_port(&self, r: ServiceRef<'_>, carrier: Carrier) -> Result<(&'w Service, ServicePort), BackendFault> {
+    fn find_port(&mut self, r: ServiceRef<'_>, carrier: Carrier) -> Result<(&'w Service, ServicePort), BackendFault> {
+        self.note(|recording| {
+            let known = |name: &ObjectName| *name.namespace == *r.namespace && *name.name == *r.name;
+            if !recording.services.iter().any(known) {
+                recording.services.push(ObjectName::new(r.namespace, r.name));
+            }
+        });
         let Some(service) = self.world.services.get(r.namespace, r.name) else {
             return Err(fault(
                 InvalidReason::BackendNotFound,
@@ -258,13 +264,6 @@ impl<'w> Builder<'w> {
             tls: None,
         });
         Resolved { id, fault: Some(fault) }
-    }
-
-    fn add_backend(&mut self, backend: Backend) {
-        self.snapshot
-            .backends
-            .entry(backend.id.clone())
-            .or_insert_with(|| backend.into());
     }
 }
 

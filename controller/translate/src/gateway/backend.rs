@@ -115,7 +115,11 @@ impl Backends<'_, '_> {
         } else {
             None
         };
-        self.used_tls |= tls.is_some();
+        if tls.is_some() {
+            self.used_tls = true;
+            // What the policy and its CAs say is not compared with the previous translation, and the policy counts its users.
+            self.builder.note(|recording| recording.unrepeatable = true);
+        }
         Ok((service, tls))
     }
 

@@ -13,7 +13,7 @@ use super::{
     address,
     class::Classes,
     condition::{Fault, PENDING, Verdict, fault},
-    grant, tls,
+    grant, policy, tls,
 };
 use crate::{Builder, ObjectName, address::Assigned, age, origin, world};
 
@@ -121,7 +121,49 @@ enum Family {
     Udp,
 }
 
+/// What a route's translation reads of Gateways, ListenerSets, their listeners and policies. Equal contexts number them
+/// equally.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Context {
+    gateways: Vec<(Origin, Option<CertificateId>)>,
+    sets: Vec<(Origin, usize, Verdict)>,
+    listeners: Vec<(ListenerId, Owner, String, Listener, HostPattern, Vec<RouteGroupKind>)>,
+    policies: Vec<policy::Target>,
+}
+
 impl<'w> Gateways<'w> {
+    pub(super) fn context(&self, policies: &policy::Policies<'_>) -> Context {
+        let certificate = |g: &GatewayState<'_>| g.client_certificate.as_ref()?.as_ref().ok().cloned();
+        Context {
+            gateways: self
+                .gateways
+                .iter()
+                .map(|g| (g.origin.clone(), certificate(g)))
+                .collect(),
+            sets: self
+                .sets
+                .iter()
+                .map(|set| (set.origin.clone(), set.gateway, set.allowed.clone()))
+                .collect(),
+            listeners: self
+                .listeners
+                .iter()
+                .map(|l| {
+                    let namespace = l.namespace.to_owned();
+                    (
+                        l.id.clone(),
+                        l.owner,
+                        namespace,
+                        l.spec.clone(),
+                        l.host.clone(),
+                        l.kinds.clone(),
+                    )
+                })
+                .collect(),
+            policies: policies.targets(),
+        }
+    }
+
     pub(super) fn new(builder: &mut Builder<'w>, classes: &Classes) -> Self {
         let world = builder.world;
         let mut all = Self {

@@ -31,8 +31,10 @@ use self::{
 use crate::{
     Builder, Claim, ObjectName, Refused,
     bind::{self, RefusalReason},
+    memo::{self, Recall},
 };
 
+pub(crate) use listener::Context;
 pub(crate) use policy::Policies;
 
 /// What is left to say once shared binds are settled.
@@ -47,22 +49,44 @@ pub(crate) fn translate<'w>(builder: &mut Builder<'w>, mut policies: Policies<'w
     let classes = class::translate(builder);
     let mut gateways = Gateways::new(builder, &classes);
 
-    macro_rules! routes {
-        ($($kind:ident with $module:ident;)*) => {$(
+    let context = memo::Context::new(world, &builder.settings.gateway_controller, gateways.context(&policies));
+    let mut recall = Recall::new(world, context, builder.previous_memo);
+
+    macro_rules! http {
+        ($($kind:ident)*) => {$(
+            let statuses = world.$kind.iter().filter_map(|route| {
+                if let Some(known) = recall.recall(route) {
+                    builder.replay(&known.recording);
+                    for listener in &known.recording.listeners {
+                        gateways.listeners[*listener].attached += 1;
+                    }
+                    return Some((known.name.clone(), Arc::clone(known.recording.status.as_ref()?)));
+                }
+                builder.record();
+                let status = route::translate(builder, &mut gateways, &mut policies, &**route).map(Arc::new);
+                let mut recording = builder.recorded();
+                builder.replay(&recording);
+                recording.status.clone_from(&status);
+                let name = ObjectName::of(&route.metadata);
+                recall.remember(route, name.clone(), recording);
+                Some((name, status?))
+            });
+            let statuses = statuses.collect();
+            builder.statuses.$kind = statuses;
+        )*};
+    }
+    macro_rules! l4 {
+        ($($kind:ident)*) => {$(
             for route in world.$kind.iter() {
-                if let Some(status) = $module::translate(builder, &mut gateways, &mut policies, &**route) {
-                    builder.statuses.$kind.insert(ObjectName::of(&route.metadata), status);
+                if let Some(status) = l4::translate(builder, &mut gateways, &mut policies, &**route) {
+                    builder.statuses.$kind.insert(ObjectName::of(&route.metadata), Arc::new(status));
                 }
             }
         )*};
     }
-    routes! {
-        http_routes with route;
-        grpc_routes with route;
-        tls_routes with l4;
-        tcp_routes with l4;
-        udp_routes with l4;
-    }
+    http! { http_routes grpc_routes }
+    l4! { tls_routes tcp_routes udp_routes }
+    builder.memo = Some(recall.finish());
 
     for listener in &gateways.listeners {
         let gateway = &gateways.gateways[listener.gateway];

@@ -31,7 +31,7 @@ pub(crate) struct Policies<'w> {
 }
 
 /// A Service, or one port of it by name.
-type Target = (String, String, Option<String>);
+pub(super) type Target = (String, String, Option<String>);
 
 struct PolicyState<'w> {
     object: &'w BackendTLSPolicy,
@@ -76,6 +76,11 @@ impl<'w> Policies<'w> {
             all.policies.push(state);
         }
         all
+    }
+
+    /// Where policies are.
+    pub(super) fn targets(&self) -> Vec<Target> {
+        self.by_target.keys().cloned().collect()
     }
 
     /// How a Service port is to be spoken to by `gateways`; `None` in plaintext. A policy for the port by its name beats

@@ -103,6 +103,7 @@ pub(super) fn route<R: Route>(
             conditions,
         });
     }
+    builder.note(|recording| recording.listeners.extend(&counted));
     for listener in counted {
         gateways.listeners[listener].attached += 1;
     }
