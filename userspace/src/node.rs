@@ -44,6 +44,7 @@ impl Node {
                 path => AccessLog::File(path.into()),
             },
             workers: options.workers.unwrap_or_else(|| Config::default().workers),
+            loads: steering.as_ref().map(Steering::loads).transpose()?,
         })?;
         if let Some(steering) = &steering {
             steering.register(&dataplane)?;

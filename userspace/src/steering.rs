@@ -1,11 +1,11 @@
 //! The choice of how much the kernel does, and the kernel data plane as this process holds it.
 
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
-use pierhead_dataplane::Dataplane;
-use pierhead_kernel::{Capabilities, Counters, Kernel, KernelError, Options, WorkerSockets};
+use pierhead_dataplane::{Dataplane, WorkerLoads};
+use pierhead_kernel::{Capabilities, Counters, Kernel, KernelError, Loads, Options, WorkerSockets};
 use pierhead_model::{DataPathReport, Snapshot};
 
 use crate::cli::{Ebpf, Standalone};
@@ -23,6 +23,20 @@ pub(crate) struct Mode {
 #[derive(Debug)]
 pub(crate) struct Steering {
     kernel: Mutex<Kernel>,
+}
+
+/// The kernel's counters, as the data plane knows them.
+#[derive(Debug)]
+struct Counted(Loads);
+
+impl WorkerLoads for Counted {
+    fn add(&self, worker: usize) {
+        self.0.add(worker);
+    }
+
+    fn sub(&self, worker: usize) {
+        self.0.sub(worker);
+    }
 }
 
 /// Decides what to use on this machine and opens it. `None`: nothing.
@@ -116,6 +130,11 @@ impl Steering {
     fn kernel(&self) -> MutexGuard<'_, Kernel> {
         // Each call leaves the kernel's maps consistent, or the next one puts them right.
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the workers count their connections, for the steering program to see.
+    pub(crate) fn loads(&self) -> Result<Arc<dyn WorkerLoads>> {
+        Ok(Arc::new(Counted(self.kernel().loads()?)))
     }
 
     /// Makes the workers' sockets known. They get nothing before [`Self::activate`].

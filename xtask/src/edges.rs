@@ -15,11 +15,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("pierhead-model", &[]),
     ("pierhead-route", &["pierhead-model"]),
     ("pierhead-gateway-api", &[]),
-    ("pierhead-api", &["pierhead-gateway-api"]),
-    (
-        "pierhead-translate",
-        &["pierhead-api", "pierhead-gateway-api", "pierhead-model"],
-    ),
+    ("pierhead-translate", &["pierhead-gateway-api", "pierhead-model"]),
     ("pierhead-kernel", &["pierhead-abi", "pierhead-model"]),
     (
         "pierhead-dataplane",
@@ -27,12 +23,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "pierhead-controller",
-        &[
-            "pierhead-api",
-            "pierhead-gateway-api",
-            "pierhead-model",
-            "pierhead-translate",
-        ],
+        &["pierhead-gateway-api", "pierhead-model", "pierhead-translate"],
     ),
     (
         "pierhead",
@@ -63,7 +54,6 @@ const PURE: &[&str] = &[
     "pierhead-model",
     "pierhead-route",
     "pierhead-gateway-api",
-    "pierhead-api",
     "pierhead-translate",
 ];
 
@@ -91,13 +81,7 @@ const IO: &[&str] = &[
 const SYSTEM: &[&str] = &["libc", "nix", "getrandom", "rand"];
 
 /// Kubernetes types end at `translate`: the data plane never reaches them, and the binary does not name them.
-const KUBERNETES: &[&str] = &[
-    "k8s-openapi",
-    "kube",
-    "kube-core",
-    "pierhead-api",
-    "pierhead-gateway-api",
-];
+const KUBERNETES: &[&str] = &["k8s-openapi", "kube", "kube-core", "pierhead-gateway-api"];
 const DATA_PLANE: &[&str] = &[
     "pierhead-abi",
     "pierhead-http1",

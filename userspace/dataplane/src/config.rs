@@ -1,4 +1,4 @@
-use std::{num::NonZero, path::PathBuf};
+use std::{fmt, num::NonZero, path::PathBuf, sync::Arc};
 
 /// How connections reach the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,14 @@ pub enum AccessLog {
     File(PathBuf),
 }
 
+/// Told of every connection that comes and goes: whoever steers connections sends fewer to a busy worker.
+pub trait WorkerLoads: fmt::Debug + Send + Sync {
+    /// Worker number `worker`, counted from 0, has one connection more.
+    fn add(&self, worker: usize);
+    /// One less.
+    fn sub(&self, worker: usize);
+}
+
 /// What a data plane is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +35,8 @@ pub struct Config {
     pub workers: NonZero<usize>,
     pub accept: AcceptMode,
     pub access_log: AccessLog,
+    /// Where connections per worker are counted besides the metrics.
+    pub loads: Option<Arc<dyn WorkerLoads>>,
 }
 
 impl Default for Config {
@@ -36,6 +46,7 @@ impl Default for Config {
             workers: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
             accept: AcceptMode::Bound,
             access_log: AccessLog::Off,
+            loads: None,
         }
     }
 }

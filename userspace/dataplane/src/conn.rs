@@ -39,6 +39,9 @@ impl Conn {
         slot: Slot,
     ) -> Self {
         worker.cells().opened.add(1);
+        if let Some(loads) = &worker.loads {
+            loads.add(worker.number);
+        }
         Self {
             worker: Rc::clone(worker),
             peer,
@@ -58,6 +61,9 @@ struct Open(Rc<Worker>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.cells().closed.add(1);
+        if let Some(loads) = &self.0.loads {
+            loads.sub(self.0.number);
+        }
     }
 }
 

@@ -65,6 +65,7 @@ impl Dataplane {
             runtime: Arc::new(ArcSwap::from_pointee(Runtime::default())),
             cells: registry.worker(),
             log: LogSender::start(&config.access_log)?,
+            loads: config.loads.clone(),
         };
         let mut threads = Vec::with_capacity(workers);
         for number in 0..workers {

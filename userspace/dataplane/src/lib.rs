@@ -22,7 +22,7 @@ mod udp;
 mod upstream;
 mod worker;
 
-pub use config::{AcceptMode, AccessLog, Config};
+pub use config::{AcceptMode, AccessLog, Config, WorkerLoads};
 pub use dataplane::Dataplane;
 pub use error::{BindError, StartError};
 pub use report::{ApplyReport, BackendStatus, BindStatus, DrainReport, EndpointStatus, ListenerStatus, Status};

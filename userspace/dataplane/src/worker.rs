@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    accept, http,
+    WorkerLoads, accept, http,
     observe::{LogBuffer, LogSender, PerWorker, WorkerCells},
     runtime::Runtime,
     tcp::Pipes,
@@ -57,6 +57,7 @@ pub(crate) struct Worker {
     pub(crate) http: Rc<http::Local>,
     pub(crate) pipes: Pipes,
     pub(crate) log: LogBuffer,
+    pub(crate) loads: Option<Arc<dyn WorkerLoads>>,
     cells: Arc<PerWorker<WorkerCells>>,
     source: RefCell<Cache<Arc<ArcSwap<Runtime>>, Arc<Runtime>>>,
     current: RefCell<Current>,
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Arc<ArcSwap<Runtime>>,
     pub(crate) cells: Arc<PerWorker<WorkerCells>>,
     pub(crate) log: Option<LogSender>,
+    pub(crate) loads: Option<Arc<dyn WorkerLoads>>,
 }
 
 impl Worker {
@@ -80,6 +82,7 @@ impl Worker {
             http: Rc::default(),
             pipes: Pipes::default(),
             log: LogBuffer::new(shared.log),
+            loads: shared.loads,
             cells: shared.cells,
             source: RefCell::new(source),
             current: RefCell::new(current),

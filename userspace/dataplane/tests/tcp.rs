@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use pierhead_dataplane::{AcceptMode, AccessLog};
+use pierhead_dataplane::{AcceptMode, AccessLog, Config, WorkerLoads};
 use pierhead_model::{BackendTarget, BindAddress, BindKey, BindPort, DataPath, Hostname, ListenerKind, Transport};
-use support::{World, connect, echo, eventually, free, gate, gate_with, key, metric, nobody, read, server};
+use support::{World, connect, echo, eventually, free, gate, gate_of, gate_with, key, metric, nobody, read, server};
 
 #[test]
 fn the_server_may_speak_first() {
@@ -57,6 +57,49 @@ fn each_side_may_finish_before_the_other() {
             &format!("pierhead_received_bytes_total{{listener=\"Gateway default/gate#tcp-{at}\"}}"),
         ) == 300_000.0
     });
+}
+
+/// Connections now and ever, over all workers.
+#[derive(Debug, Default)]
+struct Counted {
+    now: AtomicUsize,
+    ever: AtomicUsize,
+}
+
+impl WorkerLoads for Counted {
+    fn add(&self, worker: usize) {
+        assert!(worker < 2, "there are two workers");
+        self.now.fetch_add(1, Ordering::Relaxed);
+        self.ever.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sub(&self, _: usize) {
+        self.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whoever_steers_is_told_of_every_connection() {
+    let counted = Arc::new(Counted::default());
+    let gate = gate_of(Config {
+        loads: Some(Arc::clone(&counted) as Arc<dyn WorkerLoads>),
+        ..Config::default()
+    });
+    let at = free(Transport::Tcp);
+    gate.apply(
+        World::default()
+            .backend("a", &[echo("hello")])
+            .tcp(at, &[("a", 1)])
+            .build(),
+    );
+    let mut clients = [connect(at), connect(at), connect(at)];
+    for client in &mut clients {
+        assert_eq!(read(client, 5), "hello");
+    }
+    assert_eq!(counted.now.load(Ordering::Relaxed), 3);
+    drop(clients);
+    eventually("all are counted out", || counted.now.load(Ordering::Relaxed) == 0);
+    assert_eq!(counted.ever.load(Ordering::Relaxed), 3);
 }
 
 #[test]

@@ -32,12 +32,16 @@ pub fn gate() -> Dataplane {
 }
 
 pub fn gate_with(accept: AcceptMode, access_log: AccessLog) -> Dataplane {
-    Dataplane::start(Config {
-        workers: NonZero::new(2).unwrap(),
+    gate_of(Config {
         accept,
         access_log,
+        ..Config::default()
     })
-    .unwrap()
+}
+
+pub fn gate_of(config: Config) -> Dataplane {
+    let workers = NonZero::new(2).unwrap();
+    Dataplane::start(Config { workers, ..config }).unwrap()
 }
 
 /// A loopback address with a port nobody has, for TCP and UDP. Each call gives another address of 127.0.0.0/8, so that no

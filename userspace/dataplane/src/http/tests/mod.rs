@@ -265,6 +265,7 @@ impl Gate {
             runtime: Arc::new(ArcSwap::from_pointee(runtime)),
             cells: registry.worker(),
             log: None,
+            loads: None,
         };
         let worker = Rc::new(Worker::new(0, shared));
         let accepting = Rc::clone(&worker);
