@@ -97,7 +97,8 @@ fn sessions_are_shared_out_by_weight() {
     let world = World::default().backend("a", &[echo("a")]).backend("b", &[echo("b")]);
     gate.apply(world.udp(at, &[("a", 3), ("b", 1)]).build());
     let from_a = (0..40).filter(|_| ask(&client(), at, "x").0 == "a").count();
-    assert_eq!(from_a, 30);
+    // Each worker keeps the share exactly for the sessions it got, so each may be one off.
+    assert!((28..=32).contains(&from_a), "{from_a} of 40");
 }
 
 #[test]
