@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{build, setup, sh};
+use crate::{ebpf, setup, sh};
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if let Some(unknown) = args.iter().find(|arg| *arg != "--once") {
@@ -14,15 +14,20 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         bail!("the demo makes network namespaces: run it as root");
     }
     setup::all()?;
-    let binary = build::release()?;
-    sh::run(sh::cargo().args([
-        "build",
-        "--release",
+    ebpf::build()?;
+    // In one go, so that both take their dependencies with the same features and nothing is compiled twice.
+    let both = [
+        "--package",
+        "pierhead",
         "--package",
         "pierhead-wire",
         "--bin",
+        "pierhead",
+        "--bin",
         "pierhead-demo",
-    ]))?;
+    ];
+    sh::run(sh::cargo().args(["build", "--release"]).args(both))?;
+    let binary = sh::target_dir().join("release/pierhead");
     sh::run(
         Command::new(sh::target_dir().join("release/pierhead-demo"))
             .arg("--pierhead")
