@@ -14,8 +14,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("pierhead-http1", &[]),
     ("pierhead-model", &[]),
     ("pierhead-route", &["pierhead-model"]),
+    ("pierhead-api", &[]),
     ("pierhead-gateway-api", &[]),
-    ("pierhead-translate", &["pierhead-gateway-api", "pierhead-model"]),
+    ("pierhead-protocol", &["pierhead-model"]),
+    (
+        "pierhead-translate",
+        &["pierhead-api", "pierhead-gateway-api", "pierhead-model"],
+    ),
     ("pierhead-kernel", &["pierhead-abi", "pierhead-model"]),
     (
         "pierhead-dataplane",
@@ -23,7 +28,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "pierhead-controller",
-        &["pierhead-gateway-api", "pierhead-model", "pierhead-translate"],
+        &[
+            "pierhead-api",
+            "pierhead-gateway-api",
+            "pierhead-model",
+            "pierhead-protocol",
+            "pierhead-translate",
+        ],
     ),
     (
         "pierhead",
@@ -32,6 +43,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "pierhead-dataplane",
             "pierhead-kernel",
             "pierhead-model",
+            "pierhead-protocol",
         ],
     ),
     ("pierhead-wire", &[]),
@@ -53,6 +65,7 @@ const PURE: &[&str] = &[
     "pierhead-http1",
     "pierhead-model",
     "pierhead-route",
+    "pierhead-api",
     "pierhead-gateway-api",
     "pierhead-translate",
 ];
@@ -81,11 +94,12 @@ const IO: &[&str] = &[
 const SYSTEM: &[&str] = &["libc", "nix", "getrandom", "rand"];
 
 /// Kubernetes types end at `translate`: the data plane never reaches them, and the binary does not name them.
-const KUBERNETES: &[&str] = &["k8s-openapi", "kube", "kube-core", "pierhead-gateway-api"];
+const KUBERNETES: &[&str] = &["k8s-openapi", "kube", "kube-core", "pierhead-api", "pierhead-gateway-api"];
 const DATA_PLANE: &[&str] = &[
     "pierhead-abi",
     "pierhead-http1",
     "pierhead-model",
+    "pierhead-protocol",
     "pierhead-route",
     "pierhead-dataplane",
     "pierhead-kernel",
