@@ -11,9 +11,11 @@
 mod bench;
 mod build;
 mod ci;
+mod codegen;
 mod demo;
 mod ebpf;
 mod edges;
+mod helm;
 mod setup;
 mod sh;
 mod test;
@@ -57,6 +59,11 @@ const VERBS: &[Verb] = &[
         run: bench::run,
     },
     Verb {
+        name: "codegen",
+        about: "make CRDs and plain YAML in controller/deploy; `--check` only fails when they are stale",
+        run: codegen::run,
+    },
+    Verb {
         name: "ci",
         about: "exactly what CI runs: the same as `test`",
         run: ci::run,
@@ -95,6 +102,6 @@ fn dispatch(args: &[String]) -> Result<()> {
 fn print_verbs() {
     println!("cargo xtask <verb>");
     for verb in VERBS {
-        println!("  {:<6} {}", verb.name, verb.about);
+        println!("  {:<7} {}", verb.name, verb.about);
     }
 }
