@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sh::{self, say};
 use crate::helm;
+use crate::sh::{self, say};
 
 const NOTE: &str = "# Made by `cargo xtask codegen`; change what it is made from.\n";
 
@@ -46,7 +46,13 @@ fn plain() -> Result<Made> {
     ])?;
     Ok(Made {
         path: deploy("pierhead.yaml"),
-        text: format!("{NOTE}{}", text.replace("app.kubernetes.io/managed-by: Helm\n", "app.kubernetes.io/managed-by: kubectl\n")),
+        text: format!(
+            "{NOTE}{}",
+            text.replace(
+                "app.kubernetes.io/managed-by: Helm\n",
+                "app.kubernetes.io/managed-by: kubectl\n"
+            )
+        ),
     })
 }
 

@@ -12,6 +12,7 @@ mod bench;
 mod build;
 mod ci;
 mod codegen;
+mod dashboard;
 mod demo;
 mod ebpf;
 mod edges;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{Message, TargetKind};
 
 use crate::sh::say;
-use crate::{ebpf, edges, setup, sh, tidy};
+use crate::{dashboard, ebpf, edges, setup, sh, tidy};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Tier {
@@ -95,6 +95,7 @@ fn lint() -> Result<()> {
         "warnings",
     ]))?;
     edges::check()?;
+    dashboard::check()?;
     tidy::check()
 }
 
