@@ -94,7 +94,13 @@ const IO: &[&str] = &[
 const SYSTEM: &[&str] = &["libc", "nix", "getrandom", "rand"];
 
 /// Kubernetes types end at `translate`: the data plane never reaches them, and the binary does not name them.
-const KUBERNETES: &[&str] = &["k8s-openapi", "kube", "kube-core", "pierhead-api", "pierhead-gateway-api"];
+const KUBERNETES: &[&str] = &[
+    "k8s-openapi",
+    "kube",
+    "kube-core",
+    "pierhead-api",
+    "pierhead-gateway-api",
+];
 const DATA_PLANE: &[&str] = &[
     "pierhead-abi",
     "pierhead-http1",
