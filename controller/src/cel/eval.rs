@@ -249,6 +249,7 @@ impl<'a> Eval<'a> {
             }
             (Function::Duration, Cell::Str(text), None) => duration(text).map(Cell::Duration).ok_or(Failure::Type),
             (Function::IsIp, Cell::Str(text), None) => Ok(Cell::Bool(is_ip(text))),
+            (Function::IsCidr, Cell::Str(text), None) => Ok(Cell::Bool(is_cidr(text))),
             (Function::NotDns1123Subdomain, Cell::Str(text), None) => {
                 Ok(Cell::Bool(!crate::schema::is_dns1123_subdomain(text)))
             }
@@ -289,6 +290,16 @@ fn is_ip(text: &str) -> bool {
         Ok(IpAddr::V6(address)) => address.to_ipv4_mapped().is_none(),
         Err(_) => false,
     }
+}
+
+/// Kubernetes' `isCIDR`: bits behind the prefix may be set; no zone, no IPv4 in IPv6, no leading zeroes.
+fn is_cidr(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else {
+        return false;
+    };
+    let most = if address.contains(':') { 128 } else { 32 };
+    let plain = length.bytes().all(|byte| byte.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
+    is_ip(address) && plain && length.parse::<u8>().is_ok_and(|length| length <= most)
 }
 
 /// Milliseconds of a Go duration in the units GEP-2257 allows (`h`, `m`, `s`, `ms`).
@@ -379,6 +390,21 @@ mod tests {
         check("duration(self) == duration('1h30m')", json!("90m"), Ok(true));
         check("isIP(self)", json!("::1"), Ok(true));
         check("isIP(self)", json!("::ffff:1.2.3.4"), Ok(false));
+        for good in ["10.0.0.0/8", "10.1.2.3/8", "::/0", "2001:db8::/64", "192.0.2.1/32"] {
+            check("isCIDR(self)", json!(good), Ok(true));
+        }
+        for bad in [
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "/8",
+            "10.0.0.0/",
+        ] {
+            check("isCIDR(self)", json!(bad), Ok(false));
+        }
         check(
             "!format.dns1123Subdomain().validate(self).hasValue()",
             json!("a.b"),

@@ -5,7 +5,7 @@
 //! its own for what is one hundred rules; a test holds this one to every rule of the vendored schemas: one that does
 //! not parse, or that calls what we do not know, fails the build of the schema.
 //!
-//! Semantics: <https://github.com/google/cel-spec>, and Kubernetes' libraries (`isIP`, `format`, escaped names).
+//! Semantics: <https://github.com/google/cel-spec>, and Kubernetes' libraries (`isIP`, `isCIDR`, `format`, escaped names).
 
 mod eval;
 mod parse;

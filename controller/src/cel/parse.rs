@@ -54,6 +54,7 @@ pub(crate) enum Function {
     Split,
     Duration,
     IsIp,
+    IsCidr,
     /// `format.dns1123Subdomain().validate(x).hasValue()`: is `x` *not* a subdomain?
     NotDns1123Subdomain,
 }
@@ -371,6 +372,7 @@ impl Parser {
             ("size", 1) => Ok(Expr::Call(Function::Size, arguments)),
             ("duration", 1) => Ok(Expr::Call(Function::Duration, arguments)),
             ("isIP", 1) => Ok(Expr::Call(Function::IsIp, arguments)),
+            ("isCIDR", 1) => Ok(Expr::Call(Function::IsCidr, arguments)),
             (_, count) => Err(Error::UnknownFunction(name.to_owned(), count)),
         }
     }

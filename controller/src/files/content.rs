@@ -211,11 +211,7 @@ impl Reader<'_> {
                 {
                     let origin = rough_origin(&kind, &object);
                     self.content.refused.extend(origin.clone());
-                    let meant = if group.is_empty() {
-                        "v1".to_owned()
-                    } else {
-                        format!("{group}/v1")
-                    };
+                    let meant = schema::api_version(group, &kind);
                     let what = format!("{api_version} has no {kind}");
                     self.problem(line, origin, "apiVersion".into(), what, format!("use {meant}"));
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use pierhead_api::GatewayParameters;
 use pierhead_gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet, ReferenceGrant, TCPRoute, TLSRoute,
     UDPRoute,
@@ -47,6 +48,7 @@ typed! {
     GRPCRoute grpc_routes,
     Gateway gateways,
     GatewayClass gateway_classes,
+    GatewayParameters gateway_parameters,
     HTTPRoute http_routes,
     Ingress ingresses,
     IngressClass ingress_classes,

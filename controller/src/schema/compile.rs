@@ -110,6 +110,31 @@ pub(crate) fn kind(text: &str) -> Result<Kind, Error> {
     })
 }
 
+/// A CustomResourceDefinition of ours.
+pub(crate) fn definition(crd: &Value) -> Result<Kind, Error> {
+    let spec = &crd["spec"];
+    let word = |value: &Value, name: &'static str| value.as_str().map(str::to_owned).ok_or(Error::Shape(name));
+    let mut patterns = Patterns::new();
+    let mut versions = Vec::new();
+    for version in spec["versions"].as_array().ok_or(Error::Shape("versions"))? {
+        let mut schema = version["schema"]["openAPIV3Schema"].clone();
+        // The envelope is checked for all kinds alike.
+        if let Some(properties) = schema["properties"].as_object_mut() {
+            properties.retain(|name, _| !["apiVersion", "kind", "metadata", "status"].contains(&name.as_str()));
+        }
+        versions.push((
+            word(&version["name"], "name")?,
+            Arc::new(compile(&schema, &mut patterns)?),
+        ));
+    }
+    Ok(Kind {
+        group: word(&spec["group"], "group")?,
+        name: word(&spec["names"]["kind"], "kind")?,
+        namespaced: spec["scope"] == "Namespaced",
+        versions,
+    })
+}
+
 fn compile(schema: &Value, patterns: &mut Patterns) -> Result<Schema, Error> {
     let map: &Map<String, Value> = schema.as_object().ok_or(Error::Shape("schema"))?;
     let mut made = Schema {
@@ -181,7 +206,7 @@ fn compile(schema: &Value, patterns: &mut Patterns) -> Result<Schema, Error> {
             }
             "x-kubernetes-validations" => made.rules = rules(value)?,
             // Read with the list type; and how to merge in server-side apply.
-            "x-kubernetes-list-map-keys" | "x-kubernetes-map-type" => {}
+            "x-kubernetes-list-map-keys" | "x-kubernetes-map-type" | "description" => {}
             other => return Err(Error::Keyword(other.to_owned())),
         }
     }

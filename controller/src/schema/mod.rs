@@ -44,6 +44,28 @@ struct Vendored {
     loaded: OnceLock<Kind>,
 }
 
+/// Kinds of ours: their schemas are Rust values, the same that the API server gets.
+static OWN: OnceLock<Vec<Kind>> = OnceLock::new();
+
+fn own() -> &'static [Kind] {
+    OWN.get_or_init(|| {
+        let kind = |crd: &Value| match compile::definition(crd) {
+            Ok(kind) => kind,
+            // A test compiles every one of them.
+            Err(error) => unreachable!("schema of {}: {error}", crd["metadata"]["name"]),
+        };
+        pierhead_api::crds().iter().map(kind).collect()
+    })
+}
+
+/// A kind of any origin. Its schema is compiled when first asked for.
+fn known(group: &str, name: &str) -> Option<&'static Kind> {
+    let vendored = VENDORED.iter().find(|v| v.group == group && v.kind == name);
+    vendored
+        .map(Vendored::kind)
+        .or_else(|| own().iter().find(|kind| kind.group == group && kind.name == name))
+}
+
 macro_rules! vendored {
     ($($group:literal $kind:literal $file:literal,)*) => {
         /// Every kind we read. A schema is compiled when its first object comes.
@@ -106,13 +128,9 @@ pub(crate) enum Found {
 /// Looks a kind up by `apiVersion` (`group/version`, or `version` alone for the core group) and `kind`.
 pub(crate) fn find(api_version: &str, kind: &str) -> Found {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let Some(vendored) = VENDORED
-        .iter()
-        .find(|vendored| vendored.group == group && vendored.kind == kind)
-    else {
+    let Some(kind) = known(group, kind) else {
         return Found::Other;
     };
-    let kind = vendored.kind();
     match kind.versions.iter().find(|(name, _)| name == version) {
         Some((_, schema)) => Found::Kind(kind, Arc::clone(schema)),
         None => Found::Version(
@@ -126,10 +144,24 @@ pub(crate) fn find(api_version: &str, kind: &str) -> Found {
 
 /// The group a kind of ours has, for those who name the kind with another group.
 pub(crate) fn group_of(kind: &str) -> Option<&'static str> {
-    VENDORED
-        .iter()
-        .find(|vendored| vendored.kind == kind)
-        .map(|vendored| vendored.group)
+    let vendored = VENDORED.iter().find(|v| v.kind == kind).map(|v| v.group);
+    vendored.or_else(|| own().iter().find(|own| own.name == kind).map(|own| &*own.group))
+}
+
+impl Kind {
+    /// The version that objects are read in: `v1`, or the newest where there is none yet.
+    fn version(&self) -> &str {
+        let v1 = self.versions.iter().find(|(name, _)| name == "v1");
+        v1.or_else(|| self.versions.last()).map_or("v1", |(name, _)| name)
+    }
+
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version().to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version())
+        }
+    }
 }
 
 /// Makes `object` what the API server would store in version `v1`, or says everything it would refuse it for.
@@ -138,12 +170,7 @@ pub(crate) fn group_of(kind: &str) -> Option<&'static str> {
 pub(crate) fn admit(kind: &Kind, schema: &Schema, object: &mut Map<String, Value>) -> Vec<Violation> {
     let mut found = Vec::new();
     object.shift_remove("status");
-    let version = if kind.group.is_empty() {
-        "v1".to_owned()
-    } else {
-        format!("{}/v1", kind.group)
-    };
-    object.insert("apiVersion".into(), Value::String(version));
+    object.insert("apiVersion".into(), Value::String(kind.api_version()));
     let kind_value = object.shift_remove("kind");
     let api_version = object.shift_remove("apiVersion");
     let mut metadata = object
@@ -169,6 +196,11 @@ pub(crate) fn admit(kind: &Kind, schema: &Schema, object: &mut Map<String, Value
     }
     *object = whole;
     found
+}
+
+/// How `apiVersion` is written for a kind that [`group_of`] knows.
+pub(crate) fn api_version(group: &str, kind: &str) -> String {
+    known(group, kind).map_or_else(|| group.to_owned(), Kind::api_version)
 }
 
 fn meta_schema() -> &'static Schema {

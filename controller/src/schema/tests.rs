@@ -65,6 +65,49 @@ fn every_vendored_schema_is_evaluated_whole() {
 }
 
 #[test]
+fn every_schema_of_ours_is_evaluated_whole() {
+    for crd in pierhead_api::crds() {
+        let kind = compile::definition(&crd).unwrap_or_else(|error| panic!("{}: {error}", crd["metadata"]["name"]));
+        for (version, schema) in &kind.versions {
+            assert_eq!(
+                schema.broken_patterns(),
+                Vec::<String>::new(),
+                "{} {version}",
+                kind.name
+            );
+        }
+    }
+}
+
+const PARAMETERS: &str = "
+apiVersion: pierhead.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: pool}
+spec: {addresses: {type: Pool, pool: {cidrs: [10.0.0.0/24]}}}
+";
+
+#[test]
+fn parameters_get_their_defaults_and_their_rules_hold() {
+    let parameters = accept(PARAMETERS);
+    assert_eq!(parameters["apiVersion"], "pierhead.dev/v1alpha1");
+    let pool = json!({"addresses": {"type": "Pool", "pool": {"cidrs": ["10.0.0.0/24"], "announce": "L2"}}});
+    assert_eq!(parameters["spec"], pool);
+    let empty = accept("{apiVersion: pierhead.dev/v1alpha1, kind: GatewayParameters, metadata: {name: a}, spec: {}}");
+    assert_eq!(empty["spec"], json!({"addresses": {"type": "Node"}}));
+    reject(&PARAMETERS.replace("type: Pool, ", ""), &["pool goes with type Pool"]);
+    reject(
+        &PARAMETERS.replace("10.0.0.0/24", "ten"),
+        &["cidrs[0]", "must be a prefix"],
+    );
+    reject(
+        &PARAMETERS.replace("[10.0.0.0/24]", "[10.0.0.0/24, 10.0.0.0/24]"),
+        &["must be distinct"],
+    );
+    reject(&PARAMETERS.replace("[10.0.0.0/24]", "[]"), &["cidrs"]);
+    reject(&PARAMETERS.replace("cidrs", "cdirs"), &["cdirs"]);
+}
+
+#[test]
 fn only_transition_rules_are_left_out() {
     let rules = |text: &str| text.matches("\"rule\":").count();
     fn kept(schema: &Schema) -> usize {

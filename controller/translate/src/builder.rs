@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use pierhead_model::{Backend, Endpoints, EndpointsId, HttpRoute, Origin, OwnedPrefix, Problem, Severity, Snapshot};
+use pierhead_model::{
+    Backend, Endpoints, EndpointsId, HttpRoute, Origin, OwnedPrefix, Ownership, Problem, Severity, Snapshot,
+};
 
 use crate::{
     Settings, Statuses, Translation, World,
@@ -13,6 +15,7 @@ use crate::{
     bind::{self, Claim, Refused},
     border::SliceIndex,
     memo::{Memo, Recording},
+    service::DesiredService,
     share::shared,
     world::ObjectName,
 };
@@ -39,6 +42,7 @@ pub struct Builder<'w> {
     problems: BTreeSet<Problem>,
     claims: Vec<Claim>,
     allocations: Allocations,
+    pub(crate) services: BTreeMap<ObjectName, DesiredService>,
 }
 
 impl<'w> Builder<'w> {
@@ -60,6 +64,7 @@ impl<'w> Builder<'w> {
             problems: BTreeSet::new(),
             claims: Vec::new(),
             allocations: Allocations::new(),
+            services: BTreeMap::new(),
         }
     }
 
@@ -149,7 +154,11 @@ impl<'w> Builder<'w> {
         let (assigned, allocations) = address::assign(self.settings, demands);
         self.allocations = allocations;
         for prefix in assigned.values().flat_map(|a| &a.owned) {
-            self.snapshot.owned.insert(OwnedPrefix(*prefix), self.settings.on_miss);
+            let ownership = Ownership {
+                on_miss: self.settings.on_miss,
+                announce: false,
+            };
+            self.snapshot.owned.insert(OwnedPrefix(*prefix), ownership);
         }
         assigned
     }
@@ -190,6 +199,7 @@ impl<'w> Builder<'w> {
             statuses: self.statuses,
             problems: self.problems.into_iter().collect(),
             allocations: self.allocations,
+            services: self.services,
         }
     }
 }

@@ -14,20 +14,22 @@ mod builder;
 pub mod gateway;
 mod ingress;
 mod memo;
+mod service;
 mod settings;
 mod share;
 mod status;
 mod world;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pierhead_model::{Problem, Snapshot};
 
 pub use bind::{Claim, Refusal, RefusalReason, Refused};
 pub use builder::Builder;
+pub use service::{DesiredService, MANAGED_BY};
 pub use settings::Settings;
 pub use status::Statuses;
-pub use world::{ObjectName, Objects, World, age, origin};
+pub use world::{Bundle, ObjectName, Objects, World, age, origin};
 
 /// What a [`World`] means.
 #[derive(Clone, Debug)]
@@ -38,6 +40,9 @@ pub struct Translation {
     pub problems: Vec<Problem>,
     /// Addresses given to Gateways from the pools: the next translation's [`Settings::allocations`].
     pub allocations: address::Allocations,
+    /// Every Service that is to be there for Gateways and IngressClasses of ours. One that carries the label [`MANAGED_BY`]
+    /// and is not here is stale.
+    pub services: BTreeMap<ObjectName, DesiredService>,
     pub(crate) memo: Option<Arc<memo::Memo>>,
 }
 
@@ -48,6 +53,7 @@ impl PartialEq for Translation {
             && self.statuses == other.statuses
             && self.problems == other.problems
             && self.allocations == other.allocations
+            && self.services == other.services
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a translation must know besides objects.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -34,6 +34,17 @@ pub struct Settings {
     pub address_pools: Vec<IpNet>,
     /// The addresses by which this machine is reached; shown in status where a bind listens on all of them.
     pub machine_addresses: Vec<IpAddr>,
+    /// The controller's own namespace: where Services that lead to the nodes' pods are, and GatewayParameters that a
+    /// cluster-scoped reference means.
+    pub namespace: Arc<str>,
+    /// Labels of the nodes' pods in that namespace.
+    pub node_selector: BTreeMap<String, String>,
+    /// Ports of the nodes' pods to which generated Services send, one for each port of a Gateway. Nothing else may listen on
+    /// them; neither in the range of ephemeral ports nor in that of NodePorts.
+    pub service_ports: RangeInclusive<u16>,
+    /// Give addresses and ports to those that have none. A replica that is not the leader only knows those that stand in
+    /// `status`.
+    pub allocate: bool,
     /// What the last translation gave from the pools.
     pub allocations: Allocations,
     /// What a packet to a pool address and a port without a listener meets.
@@ -58,6 +69,15 @@ impl Settings {
             default_certificate: None,
             address_pools: Vec::new(),
             machine_addresses: Vec::new(),
+            namespace: "pierhead-system".into(),
+            node_selector: [
+                ("app.kubernetes.io/name", "pierhead"),
+                ("app.kubernetes.io/component", "node"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+            service_ports: 20000..=29999,
+            allocate: true,
             allocations: Allocations::new(),
             on_miss: OnMiss::Drop,
             limits: Limits::default(),

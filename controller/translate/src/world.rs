@@ -15,6 +15,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use pierhead_api::GatewayParameters;
 use pierhead_gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet, ReferenceGrant, TCPRoute, TLSRoute,
     UDPRoute,
@@ -26,9 +27,12 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub backend_tls_policies: Objects<BackendTLSPolicy>,
+    /// The API server's CustomResourceDefinitions of the Gateway API, by their names. Empty where there is no API server.
+    pub bundles: BTreeMap<String, Bundle>,
     pub config_maps: Objects<ConfigMap>,
     pub endpoint_slices: Objects<EndpointSlice>,
     pub gateway_classes: Objects<GatewayClass>,
+    pub gateway_parameters: Objects<GatewayParameters>,
     pub gateways: Objects<Gateway>,
     pub grpc_routes: Objects<GRPCRoute>,
     pub http_routes: Objects<HTTPRoute>,
@@ -42,6 +46,15 @@ pub struct World {
     pub tcp_routes: Objects<TCPRoute>,
     pub tls_routes: Objects<TLSRoute>,
     pub udp_routes: Objects<UDPRoute>,
+}
+
+/// What a CustomResourceDefinition says about the release it is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// Annotation `gateway.networking.k8s.io/bundle-version`, like `v1.7.0`; empty without it.
+    pub version: String,
+    /// Annotation `gateway.networking.k8s.io/channel`: `standard` or `experimental`; empty without it.
+    pub channel: String,
 }
 
 /// Objects of one kind by namespace and name, iterated in that order.

@@ -80,9 +80,9 @@ fn l4_route(kind: &ListenerKind) -> Option<&L4Route> {
 pub fn wanted(snapshot: &Snapshot, around: &Surroundings) -> (Wanted, Vec<DataPathReport>) {
     let index = Index::new(snapshot);
     let mut wanted = Wanted::default();
-    for (prefix, miss) in &snapshot.owned {
+    for (prefix, ownership) in &snapshot.owned {
         let (bits, addr) = prefix_bits(prefix.0);
-        let on_miss = miss_code(*miss);
+        let on_miss = miss_code(ownership.on_miss);
         wanted.owned.insert(
             (bits, addr.0),
             Owned {
@@ -277,7 +277,7 @@ impl<'a> Index<'a> {
         let owned: BTreeMap<IpNet, OnMiss> = snapshot
             .owned
             .iter()
-            .map(|(OwnedPrefix(net), miss)| (net.trunc(), *miss))
+            .map(|(OwnedPrefix(net), ownership)| (net.trunc(), ownership.on_miss))
             .collect();
         Self {
             snapshot,

@@ -149,6 +149,14 @@ pub enum OnMiss {
     Pass,
 }
 
+/// What goes with an address that we own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ownership {
+    pub on_miss: OnMiss,
+    /// One elected node answers ARP and NDP for it. Otherwise nobody does: routers know it in another way.
+    pub announce: bool,
+}
+
 /// Addresses that belong to a Gateway and are made local by a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnedPrefix(pub IpNet);

@@ -27,7 +27,7 @@ pub use backend::{
 };
 pub use bind::{
     Bind, BindAddress, BindKey, BindPort, DataPath, DataPathReport, HostSelection, HttpOptions, Listener, ListenerId,
-    ListenerKind, OnMiss, OwnedPrefix, Transport,
+    ListenerKind, OnMiss, OwnedPrefix, Ownership, Transport,
 };
 pub use filter::{
     CorsFilter, CorsOrigin, Filter, HeaderModifier, MirrorFilter, MirrorFraction, PathRewrite, RedirectFilter,

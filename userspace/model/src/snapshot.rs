@@ -3,8 +3,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, OnMiss,
-    OwnedPrefix, RouteId, TrustAnchors, TrustId,
+    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, OwnedPrefix,
+    Ownership, RouteId, TrustAnchors, TrustId,
 };
 
 /// One complete configuration of a node.
@@ -19,6 +19,6 @@ pub struct Snapshot {
     pub endpoints: BTreeMap<EndpointsId, Arc<Endpoints>>,
     pub certificates: BTreeMap<CertificateId, Arc<Certificate>>,
     pub trust: BTreeMap<TrustId, Arc<TrustAnchors>>,
-    /// Addresses made local by a route while they stand here, and what a miss on them does.
-    pub owned: BTreeMap<OwnedPrefix, OnMiss>,
+    /// Addresses made local by a route while they stand here.
+    pub owned: BTreeMap<OwnedPrefix, Ownership>,
 }

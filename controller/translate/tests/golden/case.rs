@@ -162,6 +162,7 @@ fn put(world: &mut World, document: Value) -> Result<(), String> {
         config_maps namespaced,
         endpoint_slices namespaced,
         gateway_classes cluster,
+        gateway_parameters namespaced,
         gateways namespaced,
         grpc_routes namespaced,
         http_routes namespaced,

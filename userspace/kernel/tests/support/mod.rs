@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use pierhead_kernel::uninstall;
 use pierhead_model::{
     Backend, BackendId, BackendProtocol, BackendTarget, Bind, BindAddress, BindKey, BindPort, Endpoint, EndpointState,
-    Endpoints, EndpointsId, L4Route, Limits, Listener, ListenerId, ListenerKind, OnMiss, Origin, OwnedPrefix, Snapshot,
-    Transport, WeightedBackend,
+    Endpoints, EndpointsId, L4Route, Limits, Listener, ListenerId, ListenerKind, OnMiss, Origin, OwnedPrefix,
+    Ownership, Snapshot, Transport, WeightedBackend,
 };
 
 /// Runs `test` in a new network namespace with its loopback up, and takes everything away afterwards.
@@ -195,7 +195,11 @@ impl Snap {
     }
 
     pub fn own(mut self, prefix: &str, miss: OnMiss) -> Self {
-        self.0.owned.insert(OwnedPrefix(prefix.parse().unwrap()), miss);
+        let ownership = Ownership {
+            on_miss: miss,
+            announce: false,
+        };
+        self.0.owned.insert(OwnedPrefix(prefix.parse().unwrap()), ownership);
         self
     }
 }
