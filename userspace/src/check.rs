@@ -51,6 +51,8 @@ pub(crate) fn settings(meaning: &Meaning) -> Settings {
             .map(|(namespace, name)| pierhead_controller::ObjectName::new(namespace, name)),
         address_pools: meaning.address_pool.clone(),
         machine_addresses: machine::addresses(),
+        // Where manifests without a namespace are.
+        namespace: "default".into(),
         on_miss: match meaning.on_miss {
             cli::OnMiss::Drop => pierhead_model::OnMiss::Drop,
             cli::OnMiss::Pass => pierhead_model::OnMiss::Pass,

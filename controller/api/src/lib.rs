@@ -31,7 +31,7 @@ fn definition((kind, plural, short): (&str, &str, &str), version: &str, schema: 
                 "plural": plural,
                 "singular": kind.to_ascii_lowercase(),
                 "shortNames": [short],
-                "categories": ["pierhead"],
+                "categories": ["gateway-api"],
             },
             "versions": [{
                 "name": version,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pierhead_model::{
-    Backend, Endpoints, EndpointsId, HttpRoute, Origin, OwnedPrefix, Ownership, Problem, Severity, Snapshot,
+    Backend, Endpoints, EndpointsId, HttpRoute, Origin, OwnedPrefix, Ownership, Problem, Severity, Snapshot, Transport,
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     bind::{self, Claim, Refused},
     border::SliceIndex,
     memo::{Memo, Recording},
-    service::DesiredService,
+    service::{self, DesiredService, PortWish, PortWishes},
     share::shared,
     world::ObjectName,
 };
@@ -41,6 +41,9 @@ pub struct Builder<'w> {
     pub(crate) made: BTreeMap<EndpointsId, (Arc<Endpoints>, Vec<Problem>)>,
     problems: BTreeSet<Problem>,
     claims: Vec<Claim>,
+    demands: Vec<Demand>,
+    assigned: BTreeMap<ObjectName, Assigned>,
+    ports: BTreeMap<PortWish, u16>,
     allocations: Allocations,
     pub(crate) services: BTreeMap<ObjectName, DesiredService>,
 }
@@ -63,6 +66,9 @@ impl<'w> Builder<'w> {
             made: BTreeMap::new(),
             problems: BTreeSet::new(),
             claims: Vec::new(),
+            demands: Vec::new(),
+            assigned: BTreeMap::new(),
+            ports: BTreeMap::new(),
             allocations: Allocations::new(),
             services: BTreeMap::new(),
         }
@@ -149,18 +155,87 @@ impl<'w> Builder<'w> {
         self.claims.push(claim);
     }
 
-    /// Gives every Gateway its addresses; call once, with all of them.
-    pub fn assign_addresses(&mut self, demands: &[Demand]) -> BTreeMap<ObjectName, Assigned> {
-        let (assigned, allocations) = address::assign(self.settings, demands);
+    /// Asks for addresses.
+    pub(crate) fn demand(&mut self, demand: Demand) {
+        self.demands.push(demand);
+    }
+
+    /// Gives everybody who asked the addresses to be had.
+    pub(crate) fn assign_addresses(&mut self) {
+        let (assigned, allocations) = address::assign(self.settings, &std::mem::take(&mut self.demands));
         self.allocations = allocations;
-        for prefix in assigned.values().flat_map(|a| &a.owned) {
-            let ownership = Ownership {
+        for (prefix, announce) in assigned.values().flat_map(|a| &a.owned) {
+            let ownership = self.snapshot.owned.entry(OwnedPrefix(*prefix)).or_insert(Ownership {
                 on_miss: self.settings.on_miss,
                 announce: false,
-            };
-            self.snapshot.owned.insert(OwnedPrefix(*prefix), ownership);
+            });
+            ownership.announce |= announce;
         }
-        assigned
+        self.assigned = assigned;
+    }
+
+    /// What came of a demand.
+    pub(crate) fn assigned(&mut self, owner: &ObjectName) -> Assigned {
+        self.assigned.remove(owner).unwrap_or_default()
+    }
+
+    /// Whether the addresses of `owner` lead through a Service.
+    pub(crate) fn wants_service(&self, owner: &ObjectName) -> bool {
+        self.assigned
+            .get(owner)
+            .is_some_and(|assigned| assigned.service.is_some())
+    }
+
+    /// Gives each wish a port of the nodes, or says that there is none left.
+    pub(crate) fn assign_ports(&mut self, wishes: &PortWishes) {
+        self.ports = service::ports(self.world, self.settings, wishes);
+        if self.settings.allocate {
+            for wish in &wishes.wanted {
+                if self.ports.contains_key(wish) {
+                    continue;
+                }
+                self.error(
+                    &wish.owner,
+                    "",
+                    format!(
+                        "port {} of its Service leads nowhere: every port kept for that is taken",
+                        wish.port
+                    ),
+                    "widen the range of ports for Services",
+                );
+            }
+        }
+    }
+
+    pub(crate) fn port(&self, wish: &PortWish) -> Option<u16> {
+        self.ports.get(wish).copied()
+    }
+
+    /// Ports of the Service of `owner`, and those of the nodes that they lead to.
+    pub(crate) fn targets(&self, owner: &Origin) -> Vec<(Transport, u16, u16)> {
+        let first = PortWish {
+            owner: owner.clone(),
+            transport: Transport::Tcp,
+            port: 0,
+        };
+        let own = self.ports.range(first..).take_while(|(wish, _)| wish.owner == *owner);
+        own.map(|(wish, target)| (wish.transport, wish.port, *target)).collect()
+    }
+
+    /// Adds a Service that is to be made. Of two of one name the first counts.
+    ///
+    /// # Errors
+    /// When a Service of that name is somebody else's: it is left alone.
+    pub(crate) fn add_service(&mut self, name: ObjectName, service: DesiredService) -> Result<(), String> {
+        let present = self.world.services.get(&name.namespace, &name.name);
+        let foreign = present.is_some_and(|present| service::is_foreign(present, &service.owner));
+        if foreign || self.services.contains_key(&name) {
+            return Err(format!(
+                "Service {name} is to be made for it, and there is another one of that name"
+            ));
+        }
+        self.services.insert(name, service);
+        Ok(())
     }
 
     /// Decides who has which bind, puts the binds into the snapshot, and takes refused listeners out of the routes.

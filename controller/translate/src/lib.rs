@@ -14,6 +14,7 @@ mod builder;
 pub mod gateway;
 mod ingress;
 mod memo;
+mod parameters;
 mod service;
 mod settings;
 mod share;
@@ -68,8 +69,15 @@ pub fn translate_from(world: &World, settings: &Settings, previous: Option<&Tran
     let mut builder = Builder::new(world, settings, previous);
     // Both APIs say what they want first; who gets a shared address and port is decided over all of them.
     let mut policies = gateway::Policies::new(&mut builder);
-    let ingress = ingress::translate(&mut builder, &mut policies);
-    let gateways = gateway::translate(&mut builder, policies);
+    let ingress = ingress::select(&mut builder);
+    let gateways = gateway::select(&mut builder);
+    builder.assign_addresses();
+    let mut wishes = service::PortWishes::default();
+    ingress.port_wishes(&builder, &mut wishes);
+    gateways.port_wishes(&builder, &mut wishes);
+    builder.assign_ports(&wishes);
+    let ingress = ingress::translate(&mut builder, ingress, &mut policies);
+    let gateways = gateway::translate(&mut builder, gateways, policies);
     let refused = builder.settle_binds();
     ingress::conclude(&mut builder, ingress, &refused);
     gateway::conclude(&mut builder, gateways, &refused);

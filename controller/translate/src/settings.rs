@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use pierhead_api::gateway_parameters::{Addresses, Pool};
 use pierhead_model::{Limits, OnMiss};
 
 use crate::{ObjectName, address::Allocations};
@@ -30,7 +31,7 @@ pub struct Settings {
     pub ingress_https_port: u16,
     /// A `kubernetes.io/tls` Secret for Ingress hosts that have no usable certificate of their own.
     pub default_certificate: Option<ObjectName>,
-    /// One address of these for each Gateway that names none.
+    /// Where addresses of Gateways come from whose class has no parameters. Empty: the machines' own.
     pub address_pools: Vec<IpNet>,
     /// The addresses by which this machine is reached; shown in status where a bind listens on all of them.
     pub machine_addresses: Vec<IpAddr>,
@@ -83,5 +84,16 @@ impl Settings {
             limits: Limits::default(),
             now,
         }
+    }
+
+    /// Where addresses come from that no GatewayParameters says anything about.
+    pub(crate) fn default_addresses(&self) -> Addresses {
+        if self.address_pools.is_empty() {
+            return Addresses::Node;
+        }
+        Addresses::Pool(Pool {
+            prefixes: self.address_pools.clone(),
+            announced: false,
+        })
     }
 }

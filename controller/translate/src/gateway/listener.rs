@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
+use pierhead_api::gateway_parameters::Addresses;
 use pierhead_gateway_api::{
     AllowedListeners, GROUP, Gateway, Listener, ListenerSet, ProtocolType, RouteGroupKind, TLSModeType,
 };
@@ -15,7 +16,11 @@ use super::{
     condition::{Fault, PENDING, Verdict, fault},
     grant, policy, tls,
 };
-use crate::{Builder, ObjectName, address::Assigned, age, origin, world};
+use crate::{
+    Builder, ObjectName,
+    address::{Assigned, Wish},
+    age, origin, parameters, world,
+};
 
 /// All Gateways that are ours, with everything that listens for them.
 pub(super) struct Gateways<'w> {
@@ -43,7 +48,10 @@ pub(super) struct GatewayState<'w> {
     /// Its own, in [`Gateways::listeners`].
     listeners: Range<usize>,
     /// Whatever does not concern a single listener: class, parameters, kinds of addresses.
-    pub(super) accepted: Verdict,
+    /// `Ok` is where its addresses come from.
+    pub(super) accepted: Result<Arc<Addresses>, Fault>,
+    /// `spec.addresses`.
+    pub(super) wishes: Vec<Wish>,
     pub(super) assigned: Assigned,
     /// Whether all addresses asked for were given.
     pub(super) addressed: Verdict,
@@ -181,12 +189,18 @@ impl<'w> Gateways<'w> {
             let index = all.gateways.len();
             let parents = all.gateway_parents.entry(name.0).or_default();
             parents.insert(name.1, Owner::Gateway(index));
+            let accepted = accepted(builder, object, class);
+            let (accepted, wishes) = match accepted.and_then(|mode| Ok((mode, address::wishes(object)?))) {
+                Ok((mode, wishes)) => (Ok(mode), wishes),
+                Err(fault) => (Err(fault), Vec::new()),
+            };
             all.gateways.push(GatewayState {
                 object,
                 origin: origin("Gateway", &object.metadata),
                 age: age(&object.metadata),
                 listeners: all.listeners.len()..all.listeners.len() + object.spec.listeners.len(),
-                accepted: accepted(object, class),
+                accepted,
+                wishes,
                 assigned: Assigned::default(),
                 addressed: Ok(()),
                 client_certificate: None,
@@ -199,12 +213,17 @@ impl<'w> Gateways<'w> {
             }
         }
         all.add_sets(builder);
-        address::assign(builder, &mut all);
-        for index in 0..all.gateways.len() {
-            all.settle_conflicts(index);
-            tls::resolve(builder, &mut all, index);
-        }
+        address::demand(builder, &all);
         all
+    }
+
+    /// Addresses, conflicts and certificates, once addresses are given.
+    pub(super) fn resolve(&mut self, builder: &mut Builder<'w>) {
+        address::take(builder, self);
+        for index in 0..self.gateways.len() {
+            self.settle_conflicts(index);
+            tls::resolve(builder, self, index);
+        }
     }
 
     /// ListenerSets in the order of their precedence: "ordered by creation time (oldest first)", then
@@ -312,7 +331,11 @@ impl<'w> Gateways<'w> {
     }
 }
 
-fn accepted(object: &Gateway, class: &Verdict) -> Verdict {
+fn accepted(
+    builder: &Builder<'_>,
+    object: &Gateway,
+    class: &Result<Arc<Addresses>, Fault>,
+) -> Result<Arc<Addresses>, Fault> {
     if let Err(why) = class {
         let name = &object.spec.gateway_class_name;
         return Err(fault(
@@ -321,22 +344,28 @@ fn accepted(object: &Gateway, class: &Verdict) -> Verdict {
             "repair the GatewayClass",
         ));
     }
-    match object
-        .spec
-        .infrastructure
-        .as_ref()
-        .and_then(|i| i.parameters_ref.as_ref())
-    {
-        Some(reference) => Err(fault(
+    let infrastructure = object.spec.infrastructure.as_ref();
+    let Some(reference) = infrastructure.and_then(|i| i.parameters_ref.as_ref()) else {
+        return class.clone();
+    };
+    if !parameters::is_known(&reference.group, &reference.kind) {
+        return Err(fault(
             "InvalidParameters",
             format!(
                 "infrastructure.parametersRef names kind {} of group {:?}, which this version does not know",
                 reference.kind, reference.group
             ),
-            "remove spec.infrastructure.parametersRef",
-        )),
-        None => Ok(()),
+            "name a GatewayParameters of group pierhead.dev, or remove spec.infrastructure.parametersRef",
+        ));
     }
+    let namespace = world::namespace(&object.metadata);
+    builder.parameters(namespace, &reference.name).map_err(|why| {
+        fault(
+            "InvalidParameters",
+            format!("infrastructure.parametersRef: {why}"),
+            "create or repair the GatewayParameters",
+        )
+    })
 }
 
 fn allowed(builder: &Builder<'_>, gateway: &GatewayState<'_>, namespace: &str) -> Verdict {

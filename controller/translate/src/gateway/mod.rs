@@ -17,12 +17,13 @@ mod listener;
 mod policy;
 mod report;
 mod route;
+mod service;
 mod tls;
 
 use std::sync::Arc;
 
 use pierhead_gateway_api::{ProtocolType, TLSModeType};
-use pierhead_model::{BindKey, BindPort, HostSelection, HttpOptions, Listener, ListenerKind, Transport};
+use pierhead_model::{BindAddress, BindKey, BindPort, HostSelection, HttpOptions, Listener, ListenerKind, Transport};
 
 use self::{
     condition::fault,
@@ -32,6 +33,7 @@ use crate::{
     Builder, Claim, ObjectName, Refused,
     bind::{self, RefusalReason},
     memo::{self, Recall},
+    service::PortWishes,
 };
 
 pub(crate) use listener::Context;
@@ -43,11 +45,29 @@ pub(crate) struct Pending<'w> {
     policies: Policies<'w>,
 }
 
-/// Claims binds and adds routes for every Gateway that is ours.
-pub(crate) fn translate<'w>(builder: &mut Builder<'w>, mut policies: Policies<'w>) -> Pending<'w> {
-    let world = builder.world;
+/// Gateways that are ours, before they have addresses.
+pub(crate) struct Selected<'w>(Gateways<'w>);
+
+impl Selected<'_> {
+    pub(crate) fn port_wishes(&self, builder: &Builder<'_>, wishes: &mut PortWishes) {
+        service::wishes(builder, &self.0, wishes);
+    }
+}
+
+/// Finds the Gateways that are ours, and asks for their addresses.
+pub(crate) fn select<'w>(builder: &mut Builder<'w>) -> Selected<'w> {
     let classes = class::translate(builder);
-    let mut gateways = Gateways::new(builder, &classes);
+    Selected(Gateways::new(builder, &classes))
+}
+
+/// Claims binds and adds routes for every Gateway that is ours.
+pub(crate) fn translate<'w>(
+    builder: &mut Builder<'w>,
+    Selected(mut gateways): Selected<'w>,
+    mut policies: Policies<'w>,
+) -> Pending<'w> {
+    let world = builder.world;
+    gateways.resolve(builder);
 
     let context = memo::Context::new(world, &builder.settings.gateway_controller, gateways.context(&policies));
     let mut recall = Recall::new(world, context, builder.previous_memo);
@@ -88,6 +108,7 @@ pub(crate) fn translate<'w>(builder: &mut Builder<'w>, mut policies: Policies<'w
     l4! { tls_routes tcp_routes udp_routes }
     builder.memo = Some(recall.finish());
 
+    service::translate(builder, &gateways);
     for listener in &gateways.listeners {
         let gateway = &gateways.gateways[listener.gateway];
         if gateway.accepted.is_err() || !listener.stands() {
@@ -110,6 +131,14 @@ pub(crate) fn translate<'w>(builder: &mut Builder<'w>, mut policies: Policies<'w
                 port: BindPort::Port(listener.spec.port),
             };
             builder.claim(Claim::new(key, Arc::clone(&made), listener.age.clone()));
+        }
+        if let Some(port) = builder.port(&service::wish(gateway, transport, listener.spec.port)) {
+            let key = BindKey {
+                transport,
+                address: BindAddress::Any,
+                port: BindPort::Port(port),
+            };
+            builder.claim(Claim::new(key, made, listener.age.clone()));
         }
     }
     Pending { gateways, policies }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use pierhead_gateway_api::{
-    Condition, GatewayStatus, GatewayStatusAddress, ListenerSetStatus, ListenerStatus, Route, RouteParentStatus,
-    RouteStatus,
+    Condition, GatewayStatus, ListenerSetStatus, ListenerStatus, Route, RouteParentStatus, RouteStatus,
 };
 use serde_json::Value;
 
 use super::{
+    address,
     attach::Attached,
     condition::{Fault, PENDING, Verdict, alarm, condition, fault},
     listener::{GatewayState, Gateways, ListenerState, Owner, SetState},
@@ -134,11 +134,11 @@ fn programmed(gateway: &GatewayState<'_>, listener: &ListenerState<'_>) -> Verdi
         return Err(fault("Invalid", "no route can be attached", ""));
     }
     match (&gateway.accepted, &gateway.addressed) {
-        (Ok(()), Ok(())) => Ok(()),
+        (Ok(_), Ok(())) => Ok(()),
         (Err(why), _) if why.reason == PENDING => Err(why.clone()),
         (Err(why), _) => Err(invalid(why)),
         // Part of the addresses may be served all the same; the Gateway says which are not.
-        (_, Err(_)) if !gateway.assigned.binds.is_empty() => Ok(()),
+        (_, Err(_)) if !gateway.assigned.shown.is_empty() => Ok(()),
         (_, Err(why)) => Err(fault(PENDING, why.message.clone(), why.fix)),
     }
 }
@@ -234,9 +234,7 @@ fn problems(builder: &mut Builder<'_>, gateway: &GatewayState<'_>) {
     if let Err(fault) = &gateway.accepted {
         fault.report(builder, origin, "spec");
     }
-    if let Err(fault) = &gateway.addressed {
-        fault.report(builder, origin, "spec.addresses");
-    }
+    address::report(builder, gateway);
     if let Some(Err(fault)) = &gateway.client_certificate {
         fault.report(builder, origin, "spec.tls.backend.clientCertificateRef");
     }
@@ -261,15 +259,16 @@ fn gateway_status(all: &Gateways<'_>, index: usize, gateway: &GatewayState<'_>, 
     let none = not_valid(&names);
     let accepted = match &gateway.accepted {
         Err(fault) => condition("Accepted", Err(fault), generation),
-        Ok(()) if !any_accepted => condition("Accepted", Err(&none), generation),
-        Ok(()) if names.is_empty() => condition("Accepted", Ok("Accepted"), generation),
+        Ok(_) if !any_accepted => condition("Accepted", Err(&none), generation),
+        Ok(_) if names.is_empty() => condition("Accepted", Ok("Accepted"), generation),
         // "MUST set ListenersNotValid whether or not they accept the Gateway".
-        Ok(()) => Condition {
+        Ok(_) => Condition {
             message: none.message.clone(),
             ..condition("Accepted", Ok("ListenersNotValid"), generation)
         },
     };
     conditions.push(accepted);
+    conditions.extend(address::condition_of(gateway, generation));
     if gateway.insecure {
         let why = fault(
             "ConfigurationChanged",
@@ -281,9 +280,9 @@ fn gateway_status(all: &Gateways<'_>, index: usize, gateway: &GatewayState<'_>, 
     let programmed = match (&gateway.accepted, &gateway.addressed) {
         (Err(why), _) if why.reason == PENDING => Err(why.clone()),
         (Err(why), _) => Err(fault("Invalid", why.message.clone(), why.fix)),
-        (Ok(()), Err(why)) => Err(why.clone()),
-        (Ok(()), Ok(())) if any_programmed => Ok(()),
-        (Ok(()), Ok(())) => Err(fault("Invalid", none.message.clone(), none.fix)),
+        (Ok(_), Err(why)) => Err(why.clone()),
+        (Ok(_), Ok(())) if any_programmed => Ok(()),
+        (Ok(_), Ok(())) => Err(fault("Invalid", none.message.clone(), none.fix)),
     };
     conditions.push(condition(
         "Programmed",
@@ -305,16 +304,7 @@ fn gateway_status(all: &Gateways<'_>, index: usize, gateway: &GatewayState<'_>, 
         generation,
     ));
     GatewayStatus {
-        addresses: gateway
-            .assigned
-            .shown
-            .iter()
-            .map(|ip| GatewayStatusAddress {
-                kind: "IPAddress".to_owned(),
-                value: ip.to_string(),
-                routability: None,
-            })
-            .collect(),
+        addresses: address::shown(gateway),
         conditions,
         listeners: own.iter().map(|l| listener_status(gateway, l, generation)).collect(),
         attached_listener_sets: Some(sets),

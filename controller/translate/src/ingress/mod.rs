@@ -1,32 +1,72 @@
 //! Ingress and IngressClass: which Ingresses are ours, and their rules as routes of two listeners, `http` and `https`.
 //!
-//! All Ingresses together are one owner, `IngressController`, that listens on every address of the machine. Knows nothing
-//! of Gateways; of their API only that a BackendTLSPolicy says how a Service is spoken to.
+//! All Ingresses together are one owner, `IngressController`, that listens on every address of the machine; those of a class
+//! with addresses of its own are another one, on those addresses. Knows nothing of Gateways; of their API only that a BackendTLSPolicy says how a Service is spoken to.
 
 mod annotation;
 mod class;
 mod rules;
 mod tls;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress, IngressLoadBalancerStatus, IngressStatus};
+use k8s_openapi::{
+    Resource as _,
+    api::networking::v1::{
+        Ingress, IngressClass, IngressLoadBalancerIngress, IngressLoadBalancerStatus, IngressStatus,
+    },
+};
+use pierhead_api::gateway_parameters::Addresses;
 use pierhead_model::{
     Age, Attachment, BindAddress, BindKey, BindPort, Filter, HostPattern, HostSelection, HttpOptions, HttpRoute,
     Listener, ListenerId, ListenerKind, Origin, RouteFlavor, RouteId, Transport,
 };
 
-use crate::{Builder, Claim, ObjectName, Refusal, RefusalReason, Refused, bind, gateway::Policies, world};
+use crate::{
+    Builder, Claim, ObjectName, Refusal, RefusalReason, Refused,
+    address::{AddressFault, Demand},
+    bind,
+    gateway::Policies,
+    service::{self, Host, PortWish, PortWishes},
+    world,
+};
 
 use annotation::Annotations;
-use class::Classes;
+use class::{Classes, Place};
 use rules::{Rules, Taken};
 use tls::Tls;
 
+/// Ingresses that are ours, before they have addresses.
+pub(crate) struct Selected<'w> {
+    groups: Vec<Group<'w>>,
+}
+
+/// Ingresses that are served on the same addresses.
+struct Group<'w> {
+    /// Of their listeners.
+    owner: Origin,
+    /// The class whose addresses they have; `None`: those of the nodes.
+    class: Option<&'w IngressClass>,
+    /// Why they are not served.
+    nowhere: Option<String>,
+    /// Oldest first.
+    ingresses: Vec<(Age, &'w Ingress)>,
+}
+
 /// What is left to say once shared binds are settled.
+#[derive(Default)]
 pub(crate) struct Pending {
+    groups: Vec<Placed>,
+}
+
+#[derive(Default)]
+struct Placed {
     owned: Vec<Owned>,
     claimed: Vec<(ListenerId, BindKey)>,
+    /// What status shows where something is served.
+    shown: Vec<Host>,
+    /// Why nothing is.
+    nowhere: Option<(String, &'static str)>,
 }
 
 struct Owned {
@@ -35,10 +75,91 @@ struct Owned {
     hosts: Vec<HostPattern>,
 }
 
-fn listener_id(name: &str) -> ListenerId {
-    ListenerId {
-        owner: Origin::new("IngressController", "", "pierhead"),
-        name: name.into(),
+const CONTROLLER: &str = "IngressController";
+
+/// Finds the Ingresses that are ours, and asks for the addresses of classes that have their own.
+pub(crate) fn select<'w>(builder: &mut Builder<'w>) -> Selected<'w> {
+    let classes = Classes::new(builder);
+    let world = builder.world;
+    let mut groups: BTreeMap<String, (Place, Group<'w>)> = BTreeMap::new();
+    for ingress in world.ingresses.iter() {
+        let Some((class, place)) = classes.of(ingress, builder) else {
+            continue;
+        };
+        let (key, nowhere) = match &place {
+            Place::Nodes => (String::new(), None),
+            Place::Own(_) => (class, None),
+            Place::Nowhere(why) => (class, Some(why.clone())),
+        };
+        let (_, group) = groups.entry(key).or_insert_with_key(|class| {
+            let group = Group {
+                owner: Origin::new(CONTROLLER, "", if class.is_empty() { "pierhead" } else { class }),
+                class: world.ingress_classes.get("", class).map(|class| &**class),
+                nowhere,
+                ingresses: Vec::new(),
+            };
+            (place, group)
+        });
+        group.ingresses.push((world::age(&ingress.metadata), ingress));
+    }
+    let groups = groups.into_values().map(|(place, mut group)| {
+        group.ingresses.sort_by(|a, b| a.0.cmp(&b.0));
+        if let (Place::Own(mode), Some(class)) = (place, group.class) {
+            builder.demand(group.demand(builder, class, mode));
+        }
+        group
+    });
+    Selected {
+        groups: groups.collect(),
+    }
+}
+
+impl Group<'_> {
+    fn demand(&self, builder: &Builder<'_>, class: &IngressClass, mode: Arc<Addresses>) -> Demand {
+        let ip = |entry: &IngressLoadBalancerIngress| entry.ip.as_deref()?.parse().ok();
+        let shown = |ingress: &Ingress| -> Vec<IpAddr> {
+            let status = ingress.status.as_ref().and_then(|s| s.load_balancer.as_ref());
+            status
+                .and_then(|s| s.ingress.as_ref())
+                .into_iter()
+                .flatten()
+                .filter_map(ip)
+                .collect()
+        };
+        Demand {
+            owner: ObjectName::of(&class.metadata),
+            age: world::age(&class.metadata),
+            mode,
+            wishes: Vec::new(),
+            present: self.ingresses.iter().flat_map(|(_, ingress)| shown(ingress)).collect(),
+            given: service::given(builder.world, builder.settings, &class_origin(class)),
+        }
+    }
+}
+
+fn class_origin(class: &IngressClass) -> Origin {
+    world::origin("IngressClass", &class.metadata)
+}
+
+fn port_wish(class: &IngressClass, port: u16) -> PortWish {
+    PortWish {
+        owner: class_origin(class),
+        transport: Transport::Tcp,
+        port,
+    }
+}
+
+impl Selected<'_> {
+    pub(crate) fn port_wishes(&self, builder: &Builder<'_>, wishes: &mut PortWishes) {
+        for group in &self.groups {
+            let ports = [builder.settings.ingress_http_port, builder.settings.ingress_https_port];
+            wishes.named.extend(ports);
+            if let Some(class) = group.class
+                && builder.wants_service(&ObjectName::of(&class.metadata))
+            {
+                wishes.wanted.extend(ports.map(|port| port_wish(class, port)));
+            }
+        }
     }
 }
 
@@ -46,26 +167,98 @@ fn listener_id(name: &str) -> ListenerId {
 ///
 /// Where a Gateway wants the same bind, a host is as old as the oldest Ingress that names it, and the controller as a whole
 /// as old as the oldest Ingress that is ours.
-pub(crate) fn translate<'w>(builder: &mut Builder<'w>, policies: &mut Policies<'w>) -> Pending {
-    let classes = Classes::new(builder);
-    let world = builder.world;
-    let mut ingresses: Vec<(Age, &Ingress)> = Vec::new();
-    for ingress in world.ingresses.iter() {
-        if classes.owns(ingress, builder) {
-            ingresses.push((world::age(&ingress.metadata), ingress));
+pub(crate) fn translate<'w>(builder: &mut Builder<'w>, selected: Selected<'w>, policies: &mut Policies<'w>) -> Pending {
+    let mut pending = Pending::default();
+    for group in selected.groups {
+        let placed = place(builder, &group);
+        pending.groups.push(serve(builder, &group, placed, policies));
+    }
+    pending
+}
+
+/// Where the listeners of a group stand.
+enum Stand {
+    Address(BindAddress),
+    /// On ports of the nodes that a Service leads to.
+    Service,
+}
+
+/// Where a group is served; adds the Service of its class.
+fn place(builder: &mut Builder<'_>, group: &Group<'_>) -> (Placed, Vec<Stand>) {
+    let mut placed = Placed::default();
+    if let Some(why) = &group.nowhere {
+        placed.nowhere = Some((why.clone(), "repair the parameters of its IngressClass"));
+        return (placed, Vec::new());
+    }
+    let Some(class) = group.class else {
+        placed.shown = builder
+            .settings
+            .machine_addresses
+            .iter()
+            .copied()
+            .map(Host::Ip)
+            .collect();
+        return (placed, vec![Stand::Address(BindAddress::Any)]);
+    };
+    let assigned = builder.assigned(&ObjectName::of(&class.metadata));
+    placed.shown = assigned.shown.into_iter().map(|shown| shown.host).collect();
+    placed.nowhere = assigned
+        .faults
+        .first()
+        .filter(|_| placed.shown.is_empty())
+        .map(|why| match why {
+            AddressFault::ServicePending => (
+                "the Service that is made for its IngressClass has no address yet".to_owned(),
+                "see the Service and its events",
+            ),
+            _ => (
+                "every address of the pool of its IngressClass is taken".to_owned(),
+                "add an address pool",
+            ),
+        });
+    let mut stands: Vec<Stand> = assigned.binds.into_iter().map(Stand::Address).collect();
+    if let Some(wish) = assigned.service {
+        stands.push(Stand::Service);
+        let origin = class_origin(class);
+        let owner = service::Owner {
+            origin: &origin,
+            api_version: IngressClass::API_VERSION,
+            meta: &class.metadata,
+        };
+        let none = BTreeMap::new();
+        let targets = builder.targets(&origin);
+        let made = service::leading(builder.settings, &owner, &wish, (&none, &none), &targets);
+        if let Some((name, made)) = made
+            && let Err(why) = builder.add_service(name, made)
+        {
+            builder.error(&origin, "spec.parameters", why, "rename or remove that Service");
         }
     }
-    ingresses.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut pending = Pending {
-        owned: Vec::new(),
-        claimed: Vec::new(),
-    };
+    (placed, stands)
+}
+
+fn serve<'w>(
+    builder: &mut Builder<'w>,
+    group: &Group<'w>,
+    (mut pending, stands): (Placed, Vec<Stand>),
+    policies: &mut Policies<'w>,
+) -> Placed {
+    let ingresses = &group.ingresses;
     let Some((oldest, _)) = ingresses.first().cloned() else {
         return pending;
     };
+    if stands.is_empty() {
+        let owned = ingresses.iter().map(|(_, ingress)| Owned {
+            name: ObjectName::of(&ingress.metadata),
+            origin: world::origin("Ingress", &ingress.metadata),
+            hosts: rules::hosts(ingress),
+        });
+        pending.owned = owned.collect();
+        return pending;
+    }
 
     let annotations: Vec<Annotations> = ingresses.iter().map(|(_, ingress)| Annotations::of(ingress)).collect();
-    let host_guards = host_guards(&ingresses, &annotations);
+    let host_guards = host_guards(ingresses, &annotations);
     let mut tls = Tls::new(builder);
     let mut taken = Taken::default();
     let mut host_ages: BTreeMap<HostPattern, Age> = BTreeMap::new();
@@ -109,30 +302,18 @@ pub(crate) fn translate<'w>(builder: &mut Builder<'w>, policies: &mut Policies<'
     let settings = builder.settings;
     if !hosts.is_empty() {
         let kind = ListenerKind::Http(options.clone());
-        claim(
-            builder,
-            &mut pending,
-            "http",
-            settings.ingress_http_port,
-            kind,
-            (hosts, ages),
-            &oldest,
-        );
+        let listener = listener(builder, group, "http", settings.ingress_http_port, kind, hosts);
+        claim(builder, &mut pending, group, &stands, listener, ages, &oldest);
     }
     if let Some((tls, names, ages)) = tls.listener(&oldest) {
         let kind = ListenerKind::Https { tls, http: options };
-        claim(
-            builder,
-            &mut pending,
-            "https",
-            settings.ingress_https_port,
-            kind,
-            (names, ages),
-            &oldest,
-        );
+        let listener = listener(builder, group, "https", settings.ingress_https_port, kind, names);
+        claim(builder, &mut pending, group, &stands, listener, ages, &oldest);
     }
+    let mut listeners: Vec<ListenerId> = pending.claimed.iter().map(|(id, _)| id.clone()).collect();
+    listeners.dedup();
     for (origin, age, hosts, rules) in routes {
-        let attach = |(listener, _): &(ListenerId, BindKey)| Attachment {
+        let attach = |listener: &ListenerId| Attachment {
             listener: listener.clone(),
             hosts: hosts.clone(),
         };
@@ -140,41 +321,68 @@ pub(crate) fn translate<'w>(builder: &mut Builder<'w>, policies: &mut Policies<'
             id: RouteId(origin),
             flavor: RouteFlavor::Ingress,
             age,
-            attachments: pending.claimed.iter().map(attach).collect(),
+            attachments: listeners.iter().map(attach).collect(),
             rules,
         });
     }
     pending
 }
 
-fn claim(
-    builder: &mut Builder<'_>,
-    pending: &mut Pending,
+fn listener(
+    builder: &Builder<'_>,
+    group: &Group<'_>,
     name: &str,
     port: u16,
     kind: ListenerKind,
-    (hosts, host_ages): (Vec<HostPattern>, Vec<Age>),
+    hosts: Vec<HostPattern>,
+) -> Arc<Listener> {
+    Arc::new(Listener {
+        id: ListenerId {
+            owner: group.owner.clone(),
+            name: name.into(),
+        },
+        hosts,
+        port,
+        kind,
+        limits: builder.settings.limits.clone(),
+    })
+}
+
+fn claim(
+    builder: &mut Builder<'_>,
+    pending: &mut Placed,
+    group: &Group<'_>,
+    stands: &[Stand],
+    listener: Arc<Listener>,
+    host_ages: Vec<Age>,
     age: &Age,
 ) {
-    let id = listener_id(name);
-    let key = BindKey {
-        transport: Transport::Tcp,
-        address: BindAddress::Any,
-        port: BindPort::Port(port),
-    };
-    pending.claimed.push((id.clone(), key));
-    builder.claim(Claim {
-        key,
-        listener: Arc::new(Listener {
-            id,
-            hosts,
-            port,
-            kind,
-            limits: builder.settings.limits.clone(),
-        }),
-        age: age.clone(),
-        host_ages,
-    });
+    for stand in stands {
+        let (address, port) = match stand {
+            Stand::Address(address) => (*address, Some(listener.port)),
+            Stand::Service => {
+                let port = group
+                    .class
+                    .and_then(|class| builder.port(&port_wish(class, listener.port)));
+                (BindAddress::Any, port)
+            }
+        };
+        let Some(port) = port else {
+            continue;
+        };
+        let key = BindKey {
+            transport: Transport::Tcp,
+            address,
+            port: BindPort::Port(port),
+        };
+        pending.claimed.push((listener.id.clone(), key));
+        builder.claim(Claim {
+            key,
+            listener: Arc::clone(&listener),
+            age: age.clone(),
+            host_ages: host_ages.clone(),
+        });
+    }
 }
 
 fn unsupported(annotation: &str) -> Filter {
@@ -229,11 +437,22 @@ fn report(builder: &mut Builder<'_>, origin: &Origin, annotations: &Annotations)
 
 /// Writes statuses, and says who lost a host or a port to a Gateway.
 pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending, refused: &Refused) {
-    let Pending { owned, claimed } = pending;
+    for group in pending.groups {
+        conclude_group(builder, group, refused);
+    }
+}
+
+fn conclude_group(builder: &mut Builder<'_>, group: Placed, refused: &Refused) {
+    let Placed {
+        owned,
+        claimed,
+        shown,
+        nowhere,
+    } = group;
     let lost: Vec<(BindKey, BTreeMap<&HostPattern, &Refusal>)> = claimed
         .iter()
         .map(|(id, key)| {
-            let refusals = bind::refusals(refused, id);
+            let refusals = bind::refusals(refused, id).filter(|(refused, _)| refused == key);
             (
                 *key,
                 refusals
@@ -250,14 +469,22 @@ pub(crate) fn conclude(builder: &mut Builder<'_>, pending: Pending, refused: &Re
             served |= all.is_none() && owned.hosts.iter().any(|host| !lost.contains_key(host));
             say_lost(builder, &owned, *key, lost);
         }
-        let addresses: Vec<IngressLoadBalancerIngress> = builder
-            .settings
-            .machine_addresses
+        if let Some((why, fix)) = &nowhere {
+            let message = format!("it is not served: {why}");
+            builder.error(&owned.origin, "spec.ingressClassName", message, fix);
+        }
+        let addresses: Vec<IngressLoadBalancerIngress> = shown
             .iter()
             .filter(|_| served)
-            .map(|ip| IngressLoadBalancerIngress {
-                ip: Some(ip.to_string()),
-                ..IngressLoadBalancerIngress::default()
+            .map(|host| match host {
+                Host::Ip(ip) => IngressLoadBalancerIngress {
+                    ip: Some(ip.to_string()),
+                    ..IngressLoadBalancerIngress::default()
+                },
+                Host::Name(name) => IngressLoadBalancerIngress {
+                    hostname: Some(name.clone()),
+                    ..IngressLoadBalancerIngress::default()
+                },
             })
             .collect();
         let status = IngressStatus {

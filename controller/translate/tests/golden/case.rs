@@ -1,13 +1,12 @@
 //! A case file: options, settings and objects.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use jiff::Timestamp;
-use k8s_openapi::Resource;
-use pierhead_translate::{ObjectName, Settings, World};
-use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use pierhead_translate::{Bundle, ObjectName, Settings, World};
+use serde::Deserialize;
+
+use crate::objects::{documents, put};
 
 /// The document `kind: Settings`. What it leaves out is as in a cluster, on a machine with the address 192.0.2.10.
 #[derive(Debug, Default, Deserialize)]
@@ -27,7 +26,12 @@ pub(crate) struct Options {
     default_certificate: Option<String>,
     address_pools: Vec<String>,
     machine_addresses: Option<Vec<IpAddr>>,
-    allocations: BTreeMap<String, IpAddr>,
+    allocations: BTreeMap<String, Vec<IpAddr>>,
+    service_ports: Option<(u16, u16)>,
+    /// False: as a replica that is not the leader.
+    allocate: Option<bool>,
+    /// CustomResourceDefinitions by name: `version channel`.
+    bundles: BTreeMap<String, String>,
 }
 
 pub(crate) struct Case {
@@ -66,8 +70,12 @@ impl Options {
             allocations: self
                 .allocations
                 .iter()
-                .map(|(name, ip)| (object_name(name), *ip))
+                .map(|(name, ips)| (object_name(name), ips.clone()))
                 .collect(),
+            service_ports: self
+                .service_ports
+                .map_or_else(|| defaults.service_ports.clone(), |(first, last)| first..=last),
+            allocate: self.allocate.unwrap_or(true),
             ..defaults
         }
     }
@@ -75,24 +83,32 @@ impl Options {
 
 impl Case {
     pub(crate) fn parse(input: &str, lib: &Path) -> Result<Self, String> {
-        let mut documents = documents(input)?;
-        let has_settings = documents
+        let mut given = documents(input)?;
+        let has_settings = given
             .first()
             .is_some_and(|d| d.get("kind").is_some_and(|k| k == "Settings"));
         let options: Options = if has_settings {
-            serde_json::from_value(documents.remove(0)).map_err(|e| format!("Settings: {e}"))?
+            serde_json::from_value(given.remove(0)).map_err(|e| format!("Settings: {e}"))?
         } else {
             Options::default()
         };
         let mut world = World::default();
+        for (name, text) in &options.bundles {
+            let (version, channel) = text.split_once(' ').unwrap_or((text, ""));
+            let bundle = Bundle {
+                version: version.to_owned(),
+                channel: channel.to_owned(),
+            };
+            world.bundles.insert(name.clone(), bundle);
+        }
         for file in &options.include {
             let path = lib.join(file);
             let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            for document in self::documents(&text)? {
+            for document in documents(&text)? {
                 put(&mut world, document)?;
             }
         }
-        for document in documents {
+        for document in given {
             put(&mut world, document)?;
         }
         Ok(Self {
@@ -101,94 +117,4 @@ impl Case {
             world,
         })
     }
-}
-
-fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let parsed = Yaml::load_from_str(text).map_err(|e| e.to_string())?;
-    parsed.iter().filter(|d| !d.is_null()).map(json).collect()
-}
-
-fn json(yaml: &Yaml<'_>) -> Result<Value, String> {
-    Ok(match yaml {
-        Yaml::Value(Scalar::Null) => Value::Null,
-        Yaml::Value(Scalar::Boolean(value)) => (*value).into(),
-        Yaml::Value(Scalar::Integer(value)) => (*value).into(),
-        Yaml::Value(Scalar::FloatingPoint(value)) => value.into_inner().into(),
-        Yaml::Value(Scalar::String(value)) => value.as_ref().into(),
-        Yaml::Sequence(items) => Value::Array(items.iter().map(json).collect::<Result<_, _>>()?),
-        Yaml::Mapping(entries) => {
-            let mut map = Map::new();
-            for (key, value) in entries {
-                let key = match json(key)? {
-                    Value::String(text) => text,
-                    other => other.to_string(),
-                };
-                map.insert(key, json(value)?);
-            }
-            Value::Object(map)
-        }
-        Yaml::Tagged(_, inner) => json(inner)?,
-        other => return Err(format!("unexpected YAML: {other:?}")),
-    })
-}
-
-/// Puts one document into the world; a namespaced one without namespace is in `default`.
-fn put(world: &mut World, document: Value) -> Result<(), String> {
-    let kind = document
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let named = |field: &str| {
-        document
-            .pointer(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let (namespace, name) = (named("/metadata/namespace"), named("/metadata/name"));
-    macro_rules! kinds {
-        ($($field:ident $scope:ident),* $(,)?) => {
-            $(if kind == kind_of(&world.$field) {
-                let namespace = if stringify!($scope) == "namespaced" && namespace.is_empty() { "default" } else { &namespace };
-                let object = Arc::new(read(&kind, namespace, document)?);
-                world.$field.insert(namespace, &name, object);
-                return Ok(());
-            })*
-        };
-    }
-    kinds!(
-        backend_tls_policies namespaced,
-        config_maps namespaced,
-        endpoint_slices namespaced,
-        gateway_classes cluster,
-        gateway_parameters namespaced,
-        gateways namespaced,
-        grpc_routes namespaced,
-        http_routes namespaced,
-        ingress_classes cluster,
-        ingresses namespaced,
-        listener_sets namespaced,
-        namespaces cluster,
-        reference_grants namespaced,
-        secrets namespaced,
-        services namespaced,
-        tcp_routes namespaced,
-        tls_routes namespaced,
-        udp_routes namespaced,
-    );
-    Err(format!("a document of kind {kind:?}"))
-}
-
-fn kind_of<T: Resource>(_: &pierhead_translate::Objects<T>) -> &'static str {
-    T::KIND
-}
-
-fn read<T: Resource + DeserializeOwned>(kind: &str, namespace: &str, mut document: Value) -> Result<T, String> {
-    document["apiVersion"] = T::API_VERSION.into();
-    if !namespace.is_empty() {
-        document["metadata"]["namespace"] = namespace.into();
-    }
-    let name = document["metadata"]["name"].clone();
-    serde_json::from_value(document).map_err(|e| format!("{kind} {name}: {e}"))
 }

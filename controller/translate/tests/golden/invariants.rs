@@ -1,12 +1,9 @@
 //! What the data plane may rely on, whatever the input (the invariants of `Snapshot` and `Bind`).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
 use pierhead_model::{
-    BackendId, BackendTarget, CertificateId, Filter, ListenerKind, Snapshot, TlsTermination, TrustId, WeightedBackend,
+    BackendId, BackendTarget, CertificateId, Filter, ListenerKind, TlsTermination, TrustId, WeightedBackend,
 };
 use pierhead_translate::Translation;
 
@@ -27,24 +24,6 @@ pub(crate) fn check(translation: &Translation) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("broken invariants: {}", check.wrong.join("; ")))
-    }
-}
-
-/// Nothing changed, so every value is the same allocation.
-pub(crate) fn shared(before: &Snapshot, after: &Snapshot) -> Result<(), String> {
-    fn same<K: Ord, V>(before: &BTreeMap<K, Arc<V>>, after: &BTreeMap<K, Arc<V>>) -> bool {
-        before.values().zip(after.values()).all(|(a, b)| Arc::ptr_eq(a, b))
-    }
-    let all = same(&before.binds, &after.binds)
-        && same(&before.routes, &after.routes)
-        && same(&before.backends, &after.backends)
-        && same(&before.endpoints, &after.endpoints)
-        && same(&before.certificates, &after.certificates)
-        && same(&before.trust, &after.trust);
-    if all {
-        Ok(())
-    } else {
-        Err("an unchanged value was not shared with the previous translation".to_owned())
     }
 }
 
