@@ -39,14 +39,15 @@ pub(crate) fn all() -> Result<bool> {
 
 /// Brings the programs that building and testing call; whether any was missing.
 pub(crate) fn tools() -> Result<bool> {
-    let packages = debian_packages()?;
+    let packages = debian_packages(PROGRAMS)?;
     let source = rust_source()?;
     let linker = bpf_linker()?;
     Ok(packages || source || linker)
 }
 
-fn debian_packages() -> Result<bool> {
-    let mut missing: Vec<&str> = PROGRAMS
+/// Installs the packages of the programs that are missing, each `(program, package)`; whether any was.
+pub(crate) fn debian_packages(programs: &[(&str, &'static str)]) -> Result<bool> {
+    let mut missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| !sh::has(program))
         .map(|&(_, package)| package)
