@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cluster::place::Place;
 use crate::sh::{self, say};
 
 /// The toolchain of the module: a Go module itself, so any Go since 1.21 can bring it.
@@ -26,7 +27,7 @@ pub(crate) fn chart() -> PathBuf {
 /// # Errors
 /// Helm is not there and does not build.
 pub(crate) fn helm() -> Result<Command> {
-    let home = sh::target_dir().join("cluster/helm");
+    let home = Place::here().dir().join("helm");
     let mut command = Command::new(binary()?);
     command
         .current_dir(sh::root())
@@ -51,7 +52,7 @@ pub(crate) fn template(args: &[&str]) -> Result<String> {
 
 fn binary() -> Result<PathBuf> {
     let module = sh::root().join("tests/cluster/helm");
-    let folder = sh::target_dir().join("cluster/bin");
+    let folder = Place::here().bin("");
     let binary = folder.join("helm");
     let stamp = folder.join("stamps/helm");
     let mut wanted = format!("{GO_TOOLCHAIN}\n");

@@ -11,14 +11,19 @@
 mod bench;
 mod build;
 mod ci;
+mod cluster;
 mod codegen;
+mod conformance;
 mod dashboard;
 mod demo;
 mod ebpf;
 mod edges;
 mod helm;
+mod image;
+mod oci;
 mod setup;
 mod sh;
+mod tar;
 mod test;
 mod tidy;
 
@@ -65,6 +70,21 @@ const VERBS: &[Verb] = &[
         run: codegen::run,
     },
     Verb {
+        name: "cluster",
+        about: "a real cluster in network namespaces; without a word it lists what it can do",
+        run: cluster::run,
+    },
+    Verb {
+        name: "image",
+        about: "make the image of one static program; `--load` puts it into the cluster's nodes",
+        run: image::run,
+    },
+    Verb {
+        name: "conformance",
+        about: "run the Gateway API's own suite against Pierhead on the cluster",
+        run: conformance::run,
+    },
+    Verb {
         name: "ci",
         about: "exactly what CI runs: the same as `test`",
         run: ci::run,
@@ -103,6 +123,6 @@ fn dispatch(args: &[String]) -> Result<()> {
 fn print_verbs() {
     println!("cargo xtask <verb>");
     for verb in VERBS {
-        println!("  {:<7} {}", verb.name, verb.about);
+        println!("  {:<11} {}", verb.name, verb.about);
     }
 }
