@@ -4,7 +4,7 @@
 //! the two databases that glibc asks for names, files and DNS, are inside the library since 2.34.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -19,8 +19,9 @@ use crate::{ebpf, setup};
 pub(crate) const NAME: &str = "pierhead.dev/pierhead:dev";
 
 const HELP: &str = "\
-cargo xtask image [--profile release|lab] [--name NAME]… [--out FILE] [--load]
+cargo xtask image [--profile release|lab | --program FILE] [--name NAME]… [--out FILE] [--load]
   --profile  release is what is shipped; lab compiles faster and runs slower
+  --program  packs this one instead, with the libraries it asks for: target/debug/pierhead is there already
   --name     how the image is called; pierhead.dev/pierhead:dev unless given
   --out      the archive; image/pierhead.tar in cargo's target folder unless given
   --load     load it into the nodes of the running cluster";
@@ -29,6 +30,8 @@ cargo xtask image [--profile release|lab] [--name NAME]… [--out FILE] [--load]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) profile: String,
+    /// Packed as it is, dynamic or not, instead of a program of the profile.
+    pub(crate) program: Option<PathBuf>,
     pub(crate) names: Vec<String>,
     pub(crate) out: PathBuf,
     pub(crate) load: bool,
@@ -38,6 +41,7 @@ impl Default for Order {
     fn default() -> Self {
         Self {
             profile: "release".to_owned(),
+            program: None,
             names: Vec::new(),
             out: sh::target_dir().join("image/pierhead.tar"),
             load: false,
@@ -58,22 +62,24 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// # Errors
 /// The program does not build, is not static, or a node refuses the image.
 pub(crate) fn make(order: &Order) -> Result<()> {
-    setup::tools()?;
-    ebpf::build()?;
-    let program = build(&order.profile)?;
-    if let Some(loader) = interpreter(&fs::read(&program).context("cannot read the program")?)? {
-        bail!("{} is not static: it asks for {loader}", program.display());
-    }
+    let (program, libraries) = match &order.program {
+        Some(program) => (program.clone(), libraries(program)?),
+        None => (build(&order.profile)?, Vec::new()),
+    };
     let mut names: Vec<&str> = order.names.iter().map(String::as_str).collect();
     if names.is_empty() {
         names.push(NAME);
+    }
+    let mut files = vec![("/pierhead", program.as_path(), 0o755)];
+    for library in &libraries {
+        files.push((library.to_str().context("a library of a strange name")?, library, 0o755));
     }
     let image = Image {
         names: &names,
         entrypoint: &["/pierhead"],
         // A pod that needs the capabilities of a node asks for root by itself.
         user: "65532:65532",
-        files: &[("/pierhead", &program, 0o755)],
+        files: &files,
     };
     oci::write(&image, &order.out)?;
     let size = fs::metadata(&order.out).map_or(0, |meta| meta.len()) / 1_000_000;
@@ -95,6 +101,7 @@ fn ordered(args: &[String]) -> Result<Order> {
         let mut value = || words.next().cloned().with_context(|| format!("{word} needs a value"));
         match word.as_str() {
             "--profile" => order.profile = value()?,
+            "--program" => order.program = Some(value()?.into()),
             "--name" => order.names.push(value()?),
             "--out" => order.out = value()?.into(),
             "--load" => order.load = true,
@@ -106,6 +113,8 @@ fn ordered(args: &[String]) -> Result<Order> {
 
 /// Builds the static program; where it is.
 fn build(profile: &str) -> Result<PathBuf> {
+    setup::tools()?;
+    ebpf::build()?;
     let target = host_target()?;
     // With a target named, the flags do not reach build scripts and macros, which cannot be static.
     sh::run(
@@ -123,7 +132,32 @@ fn build(profile: &str) -> Result<PathBuf> {
             .arg(format!("target.{target}.rustflags=[\"-Ctarget-feature=+crt-static\"]")),
     )?;
     let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(sh::target_dir().join(target).join(folder).join("pierhead"))
+    let program = sh::target_dir().join(target).join(folder).join("pierhead");
+    if let Some(loader) = interpreter(&fs::read(&program).context("cannot read the program")?)? {
+        bail!("{} is not static: it asks for {loader}", program.display());
+    }
+    Ok(program)
+}
+
+/// The loader and the libraries of a dynamic program, where the program looks for them; none of a static one.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    if interpreter(&content)?.is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(parse_ldd(&sh::output(Command::new("ldd").arg(program))?))
+}
+
+/// `name => path (address)`, or `path (address)` for the loader; what the kernel brings has no path.
+fn parse_ldd(said: &str) -> Vec<PathBuf> {
+    said.lines()
+        .filter_map(|line| {
+            let place = line.split_once("=> ").map_or(line, |(_, place)| place);
+            place.split_whitespace().next()
+        })
+        .filter(|path| path.starts_with('/'))
+        .map(PathBuf::from)
+        .collect()
 }
 
 fn host_target() -> Result<String> {
@@ -170,6 +204,7 @@ mod tests {
         let order = ordered(&words("--profile lab --name a:1 --name b:2 --out x.tar --load")).unwrap();
         let wanted = Order {
             profile: "lab".to_owned(),
+            program: None,
             names: words("a:1 b:2"),
             out: "x.tar".into(),
             load: true,
@@ -177,6 +212,17 @@ mod tests {
         assert_eq!(order, wanted);
         assert!(ordered(&words("--name")).is_err());
         assert!(ordered(&words("--lod")).is_err());
+    }
+
+    #[test]
+    fn libraries_are_read_where_they_are() {
+        let said =
+            "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
+        assert_eq!(
+            parse_ldd(said),
+            [PathBuf::from("/lib/x/libc.so.6"), "/lib64/ld-linux-x86-64.so.2".into()]
+        );
+        assert!(!libraries(&std::env::current_exe().unwrap()).unwrap().is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ cargo xtask conformance [flags] [flags of the suite, such as --debug or --skip-t
   --channel experimental|standard    whose CRDs; experimental unless given. A change removes every Gateway and route
   --run-test NAME                    one test alone
   --profile release|lab              how Pierhead is compiled; release unless given
+  --program FILE                     test this program of Pierhead instead
   --installed                        test what is installed already, as it is";
 
 /// What to test, and how.
@@ -30,6 +31,7 @@ pub(crate) struct Wish {
     pub(crate) channel: Channel,
     pub(crate) test: Option<String>,
     profile: String,
+    program: Option<PathBuf>,
     installed: bool,
     /// Handed to the suite as they are.
     pub(crate) flags: Vec<String>,
@@ -47,6 +49,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if !wish.installed {
         image::make(&Order {
             profile: wish.profile.clone(),
+            program: wish.program.clone(),
             load: true,
             ..Order::default()
         })?;
@@ -72,6 +75,7 @@ fn wished(args: &[String]) -> Result<Wish> {
         channel: Channel::Experimental,
         test: None,
         profile: "release".to_owned(),
+        program: None,
         installed: false,
         flags: Vec::new(),
     };
@@ -92,6 +96,7 @@ fn wished(args: &[String]) -> Result<Wish> {
             "--channel" => wish.channel = Channel::parse(&value()?)?,
             "--run-test" => wish.test = Some(value()?),
             "--profile" => wish.profile = value()?,
+            "--program" => wish.program = Some(value()?.into()),
             "--installed" => wish.installed = true,
             _ if word.starts_with('-') => wish.flags.push(word.clone()),
             _ => bail!("`conformance` does not know `{word}`\n{HELP}"),
