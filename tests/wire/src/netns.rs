@@ -19,10 +19,11 @@ const NAMED: &str = "/run/netns";
 /// Every name of ours starts so, followed by the number of the process that made it.
 const PREFIX: &str = "pierhead-";
 
-/// A named network namespace; gone when dropped.
+/// A named network namespace; gone when dropped, unless somebody else made it.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    ours: bool,
 }
 
 impl Netns {
@@ -38,11 +39,26 @@ impl Netns {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(sweep);
         ip(None, &format!("netns add {name}"))?;
-        let made = Self { name: name.to_owned() };
+        let made = Self {
+            name: name.to_owned(),
+            ours: true,
+        };
         made.sysctl("ipv6/conf/all/accept_dad", "0")?;
         made.sysctl("ipv6/conf/default/accept_dad", "0")?;
         made.ip("link set lo up")?;
         Ok(made)
+    }
+
+    /// The namespace of this name that somebody else made, and keeps.
+    pub fn of(name: &str) -> Result<Self> {
+        let found = Self {
+            name: name.to_owned(),
+            ours: false,
+        };
+        if !found.path().exists() {
+            bail!("there is no network namespace {name}");
+        }
+        Ok(found)
     }
 
     /// Its name, as `ip netns exec` takes it.
@@ -107,6 +123,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        if !self.ours {
+            return;
+        }
         // A namespace left behind is swept by the next run.
         let _ = ip(None, &format!("netns del {}", self.name));
     }
