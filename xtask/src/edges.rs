@@ -47,6 +47,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("pierhead-wire", &[]),
+    ("pierhead-cluster", &["pierhead-wire"]),
     (
         "pierhead-benches",
         &[

@@ -1,0 +1,121 @@
+//! Reaching below Kubernetes: the cluster's daemons, its processes, its cables. Only what the cluster itself made.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::lab::Lab;
+
+/// The namespaces of hosts and of what joins them begin so.
+const PREFIX: &str = "pierhead-lab-";
+
+impl Lab {
+    /// Kills a daemon of the cluster, as a crash would.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill_daemon(&self, name: &str) -> Result<()> {
+        let file = self.state(&format!("pid/{name}"));
+        let text = fs::read_to_string(&file).with_context(|| format!("{name} does not run"))?;
+        let pid = text.split_whitespace().next().context("an empty pid file")?;
+        kill(pid.parse().context("no pid")?)
+    }
+
+    /// Starts again what does not run.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart_daemons(&self) -> Result<()> {
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["xtask", "cluster", "up"])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .status()
+            .context("cannot start cargo")?;
+        ensure!(status.success(), "`cargo xtask cluster up` ended with {status}");
+        Ok(())
+    }
+
+    /// Kills every Pierhead process of the cluster that runs this verb; with `node` not empty only that node's. How many.
+    ///
+    /// # Errors
+    /// One cannot be killed.
+    pub fn kill_processes(&self, verb: &str, node: &str) -> Result<usize> {
+        let mut killed = 0;
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let Ok(line) = fs::read(entry.path().join("cmdline")) else {
+                continue;
+            };
+            let words: Vec<&str> = line
+                .split(|byte| *byte == 0)
+                .filter_map(|word| std::str::from_utf8(word).ok())
+                .collect();
+            let named = format!("--node-name={node}");
+            let is_meant = words.first() == Some(&"/pierhead")
+                && words.get(1) == Some(&verb)
+                && (node.is_empty() || words.contains(&named.as_str()));
+            if is_meant && is_of_the_cluster(pid) {
+                kill(pid)?;
+                killed += 1;
+            }
+        }
+        Ok(killed)
+    }
+
+    /// The node that answers for an address, as the client's neighbour table has it.
+    ///
+    /// # Errors
+    /// None does.
+    pub fn announcer(&self, address: IpAddr) -> Result<String> {
+        let text = ip(&["-n", &format!("{PREFIX}client"), "neigh", "show", &address.to_string()])?;
+        let mac = text
+            .split_whitespace()
+            .skip_while(|word| *word != "lladdr")
+            .nth(1)
+            .with_context(|| format!("the client knows no neighbour {address}: {text}"))?
+            .to_owned();
+        for node in ["node-1", "node-2"] {
+            if ip(&["-n", &format!("{PREFIX}{node}"), "link", "show", "eth0"])?.contains(&mac) {
+                return Ok(node.to_owned());
+            }
+        }
+        bail!("no node has {mac}, which answers for {address}")
+    }
+
+    /// Plugs a node in, or pulls its cable.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn link(&self, node: &str, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        ip(&["-n", &format!("{PREFIX}fabric"), "link", "set", node, state]).map(drop)
+    }
+}
+
+/// A process in the network of one of the cluster's hosts, or in a container of one: never a stranger's.
+fn is_of_the_cluster(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains("pierhead-lab"))
+}
+
+fn kill(pid: i32) -> Result<()> {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+    ensure!(status.success(), "cannot kill {pid}");
+    Ok(())
+}
+
+fn ip(words: &[&str]) -> Result<String> {
+    let output = Command::new("ip").args(words).output().context("cannot start ip")?;
+    if !output.status.success() {
+        bail!(
+            "ip {}: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

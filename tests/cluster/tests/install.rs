@@ -1,0 +1,145 @@
+//! Installing, upgrading and removing as users do, and what each manifest looks like to the API server.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use pierhead_cluster::helm::{RELEASE, chart, shown};
+use pierhead_cluster::lab::{Lab, NAMESPACE};
+
+/// Every switch of the chart that makes one more object, or one differently.
+const ALL_ON: &[&str] = &[
+    "--set",
+    "namespace.create=true,ingressClass.default=true,ingress.watchWithoutClass=true",
+    "--set",
+    "ingress.defaultCertificate=default/certificate,onMiss=pass,log=debug",
+    "--set",
+    "grafanaDashboard.create=true,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.a=b",
+    "--set",
+    "node.ebpf=off,node.workers=2,node.nics={eth0},node.admin.address=$(HOST_IP)",
+    "--set",
+    "imagePullSecrets[0].name=pull,image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    "--set",
+    "controller.tolerations[0].operator=Exists,node.tolerations[0].operator=Exists",
+];
+
+fn template(lab: &Lab, more: &[&str]) -> Result<String> {
+    let chart = shown(&chart())?;
+    let mut words = vec![
+        "template",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--kube-version",
+        "1.37.2",
+    ];
+    words.extend(more);
+    lab.helm(&words)
+}
+
+/// Asks the API server whether it would take all of it, unknown fields refused.
+fn check(lab: &Lab, name: &str, text: &str) -> Result<()> {
+    let file = std::env::temp_dir().join(format!("pierhead-{}-{name}.yaml", std::process::id()));
+    std::fs::write(&file, text)?;
+    let said = lab.kubectl(&[
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+        "-f",
+        &shown(&file)?,
+    ]);
+    std::fs::remove_file(&file)?;
+    said.map(drop).with_context(|| name.to_owned())
+}
+
+/// Every object of Pierhead that the API server has, of the kinds that the chart makes.
+fn objects(lab: &Lab) -> Result<BTreeSet<String>> {
+    let kinds = "clusterrole,clusterrolebinding,gatewayclass,ingressclass";
+    let within = "all,serviceaccount,role,rolebinding,networkpolicy,poddisruptionbudget,gatewayparameters";
+    let selector = "app.kubernetes.io/name=pierhead";
+    let mut found = BTreeSet::new();
+    for words in [
+        vec!["get", kinds, "-l", selector, "-o", "name"],
+        vec!["get", within, "-n", NAMESPACE, "-l", selector, "-o", "name"],
+    ] {
+        found.extend(lab.kubectl(&words)?.lines().map(str::to_owned));
+    }
+    Ok(found)
+}
+
+#[test]
+fn install_upgrade_and_removal() {
+    let lab = Lab::here().unwrap();
+    lab.install(&[]).unwrap();
+    let installed = objects(&lab).unwrap();
+    assert!(
+        installed.contains("daemonset.apps/pierhead-node") && installed.contains("deployment.apps/pierhead-controller"),
+        "{installed:?}"
+    );
+
+    let with = |words: &[&str], name: &str| check(&lab, name, &template(&lab, words).unwrap()).unwrap();
+    with(&[], "default");
+    with(
+        &[
+            "--set",
+            "namespace.create=true,addresses.type=Pool,addresses.pool.cidrs={192.0.2.0/24}",
+        ],
+        "pool",
+    );
+    with(
+        &[
+            "--set",
+            "addresses.type=Service,addresses.service.annotations.a=b,addresses.service.loadBalancerClass=x/y",
+        ],
+        "service",
+    );
+    with(ALL_ON, "all-on");
+    check(
+        &lab,
+        "plain",
+        &std::fs::read_to_string(chart().join("../pierhead.yaml")).unwrap(),
+    );
+    check(
+        &lab,
+        "crds",
+        &std::fs::read_to_string(chart().join("../crds.yaml")).unwrap(),
+    );
+
+    // An upgrade that changes every pod, and is seen through.
+    lab.install(&["--set", "log=debug"]).unwrap();
+    let history = lab.helm(&["history", RELEASE, "--namespace", NAMESPACE]).unwrap();
+    assert!(history.contains("deployed"), "{history}");
+
+    lab.uninstall().unwrap();
+    let left = objects(&lab).unwrap();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    let kept = lab
+        .kubectl(&["get", "crd", "gatewayparameters.pierhead.dev", "-o", "name"])
+        .unwrap();
+    assert!(
+        kept.contains("gatewayparameters"),
+        "removing the chart must not delete users' objects"
+    );
+
+    lab.install(&[]).unwrap();
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused() {
+    let lab = Lab::here().unwrap();
+    let chart = shown(&chart()).unwrap();
+    for (words, why) in [
+        ("addresses.type=Pool", "cidrs"),
+        ("addresses.type=Cloud", "addresses/type"),
+        ("node.epbf=off", "epbf"),
+        ("ingress.httpPort=0", "httpPort"),
+        ("onMiss=maybe", "onMiss"),
+    ] {
+        let error = lab
+            .helm(&["template", RELEASE, &chart, "--kube-version", "1.37.2", "--set", words])
+            .map_or_else(|error| format!("{error:#}"), |_| panic!("{words} is taken"));
+        assert!(error.contains(why), "{words}: {error}");
+    }
+}
