@@ -108,6 +108,21 @@ pub(crate) fn each_node(work: impl Fn(&'static Host) -> Result<()> + Sync) -> Re
     })
 }
 
+/// What an image holds, as a word that changes with it: the beginning of its digest.
+///
+/// # Errors
+/// The first node does not have the image, or containerd does not answer.
+pub(crate) fn content(place: &Place, name: &str) -> Result<String> {
+    let node = nodes().next().context("no node")?;
+    let listed = sh::output(ctr(place, node).args(["images", "list", &format!("name=={name}")]))?;
+    digest(&listed).with_context(|| format!("no image {name} is loaded: `cargo xtask image --load` makes and loads it"))
+}
+
+fn digest(listed: &str) -> Option<String> {
+    let (_, rest) = listed.split_once("sha256:")?;
+    Some(rest.chars().take_while(char::is_ascii_hexdigit).take(12).collect())
+}
+
 fn import(place: &Place, node: &Host, archive: &Path) -> Result<()> {
     let mut command = ctr(place, node);
     command.args(["images", "import", "--local"]).arg(archive);
@@ -120,5 +135,17 @@ fn is_older(made: &Path, from: &Path) -> bool {
     match (time(made), time(from)) {
         (Some(made), Some(from)) => made < from,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digest;
+
+    #[test]
+    fn the_content_is_read_from_the_list() {
+        let listed = "REF TYPE DIGEST SIZE\na/b:1 application/x sha256:0123456789abcdef 3 MiB\n";
+        assert_eq!(digest(listed).as_deref(), Some("0123456789ab"));
+        assert_eq!(digest("REF TYPE DIGEST SIZE\n"), None);
     }
 }

@@ -1,54 +1,67 @@
 //! Installs Pierhead on the cluster, the way a person does: with the chart.
 
-use std::fs;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::api::kubectl;
+use super::images;
 use super::place::{Place, source};
-use crate::helm;
-use crate::image::Order;
 use crate::sh::{self, say};
+use crate::{helm, image};
 
 /// The release, and the namespace it is in.
 pub(crate) const RELEASE: &str = "pierhead";
 pub(crate) const NAMESPACE: &str = "pierhead-system";
 
-/// Installs or upgrades to the image that is loaded, and waits until all of it is ready.
+/// Installs or upgrades to the image that is loaded, and waits until all of it is ready. `more` are words for Helm.
 ///
 /// # Errors
-/// Helm refuses the chart, or something is not ready in time.
-pub(crate) fn pierhead(place: &Place, ebpf: &str) -> Result<()> {
-    let archive = Order::default().out;
+/// No image is loaded, Helm refuses the chart, or something is not ready in time.
+pub(crate) fn pierhead(place: &Place, ebpf: &str, more: &[String]) -> Result<()> {
     // The tag stays the same: what changes is the content, and a pod that is not new keeps the old one.
-    let content = fs::metadata(&archive)
-        .and_then(|meta| meta.modified())
-        .with_context(|| format!("no image in {}", archive.display()))?
-        .duration_since(UNIX_EPOCH)?
-        .as_millis();
-    let mut command = helm::helm()?;
+    let content = images::content(place, image::NAME)?;
+    let content = format!("node.podAnnotations.content={content},controller.podAnnotations.content={content}");
+    let mut command = helm(place)?;
     command
         .args(["upgrade", "--install", RELEASE])
         .arg(helm::chart())
-        .args([
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "3m",
-        ])
+        .args(["--create-namespace", "--wait", "--timeout", "3m"])
         .arg("--values")
         .arg(source("values.yaml"))
-        .args(["--set", &format!("node.ebpf={ebpf}")])
-        .args([
-            "--set-string",
-            &format!("node.podAnnotations.content=t{content},controller.podAnnotations.content=t{content}"),
-        ])
-        .env("KUBECONFIG", place.kubeconfig("admin"));
+        .args(["--set", &format!("node.ebpf={ebpf}"), "--set-string", &content])
+        .args(more);
+    // Helm installs the kinds of a chart once, and never again.
+    let crds = helm::chart().join("crds");
+    sh::output(
+        kubectl(place)
+            .args(["apply", "--server-side", "--force-conflicts", "-f"])
+            .arg(crds),
+    )?;
     say("cluster: installing Pierhead");
-    sh::output(&mut command).map(|_said| ())
+    let done = sh::output(&mut command);
+    if done.is_err() {
+        // What a person would look at next.
+        let _ = sh::run(kubectl(place).args(["get", "pods", "--namespace", NAMESPACE, "--output", "wide"]));
+    }
+    done.map(|_said| ())
+}
+
+/// Removes Pierhead; its kinds and what is of them stay.
+///
+/// # Errors
+/// Helm refuses.
+pub(crate) fn remove(place: &Place) -> Result<()> {
+    sh::output(helm(place)?.args(["uninstall", RELEASE, "--ignore-not-found", "--wait"])).map(|_said| ())
+}
+
+fn helm(place: &Place) -> Result<Command> {
+    let mut command = helm::helm()?;
+    command
+        .args(["--namespace", NAMESPACE])
+        .env("KUBECONFIG", place.kubeconfig("admin"));
+    Ok(command)
 }
 
 /// Waits until the GatewayClass is accepted.

@@ -31,6 +31,8 @@ cargo xtask cluster <verb>
   status                                 what runs; fails unless all of it does
   kubectl WORDS…                         kubectl as administrator
   load IMAGE.tar…                        import images into both nodes
+  install [--ebpf MODE] [HELM FLAGS…]    install Pierhead with its chart, or upgrade to the image that is loaded now
+  uninstall                              remove it
   exec HOST -- WORDS…                    run in a namespace: client, node-1, node-2 or control
 PIERHEAD_CLUSTER_DIR says where programs and state are; by default in `cluster` of cargo's target folder.";
 
@@ -55,6 +57,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         "load" => rest
             .iter()
             .try_for_each(|archive| images::load(&place, Path::new(archive))),
+        "install" => match rest {
+            [flag, mode, more @ ..] if flag == "--ebpf" => install::pierhead(&place, mode, more),
+            more => install::pierhead(&place, "full", more),
+        },
+        "uninstall" if rest.is_empty() => install::remove(&place),
         "exec" => exec(&place, rest),
         _ => {
             println!("{HELP}");

@@ -26,7 +26,24 @@ pub(crate) fn install() -> Result<()> {
     need_root()?;
     setup::debian_packages(PROGRAMS)?;
     setup::bpffs()?;
+    let said = sh::output(std::process::Command::new("go").arg("version").current_dir("/"))?;
+    if !brings_toolchains(&said) {
+        bail!(
+            "{} is too old to bring {GO_TOOLCHAIN}: install Go 1.21 or newer",
+            said.trim()
+        );
+    }
     Ok(())
+}
+
+/// Whether this Go fetches the toolchain that a module asks for, as it does since 1.21.
+fn brings_toolchains(version: &str) -> bool {
+    let minor = version
+        .split_once("go1.")
+        .map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
+    minor
+        .and_then(|digits| digits.parse::<u32>().ok())
+        .is_some_and(|minor| minor >= 21)
 }
 
 /// # Errors
@@ -68,4 +85,17 @@ pub(crate) fn module_dir(in_module: &std::path::Path, module: &str) -> Result<st
         .filter(|dir| !dir.is_empty())
         .map(Into::into)
         .with_context(|| format!("Go has no folder for {module}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::brings_toolchains;
+
+    #[test]
+    fn an_old_go_is_told() {
+        assert!(brings_toolchains("go version go1.26.8 linux/amd64"));
+        assert!(brings_toolchains("go version go1.21.0 linux/amd64"));
+        assert!(!brings_toolchains("go version go1.19.8 linux/amd64"));
+        assert!(!brings_toolchains("devel"));
+    }
 }

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             load: true,
             ..Order::default()
         })?;
-        cluster::install::pierhead(&place, &wish.ebpf)?;
+        cluster::install::pierhead(&place, &wish.ebpf, &[])?;
     }
     cluster::install::wait_accepted(&place)?;
     let expected = inventory::expected(&program, wish.channel, wish.test.as_deref())?;
