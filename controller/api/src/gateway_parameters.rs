@@ -311,7 +311,7 @@ fn addresses_schema() -> Value {
     json!({
         "type": "object",
         "description": "Where the addresses come from. The nodes' own by default.",
-        "default": {},
+        "default": {"type": "Node"},
         "properties": {
             "type": {
                 "type": "string",
