@@ -1,6 +1,6 @@
 //! `codegen`: what `controller/deploy` holds that is made from something else.
 //!
-//! The plain YAML comes from the chart. `--check` changes nothing and fails when a
+//! The CRDs come from the Rust types, the plain YAML from the chart. `--check` changes nothing and fails when a
 //! committed file is not what it would become.
 
 use std::fs;
@@ -25,15 +25,39 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [flag] if flag == "--check" => true,
         _ => bail!("`codegen` knows only --check"),
     };
-    let all = [plain()?];
+    let mut all = crds()?;
+    all.push(plain()?);
     if check {
         return compare(&all);
     }
     write(&all)
 }
 
+/// Whether the committed CRDs are those of the types. Needs nothing but cargo.
+///
+/// # Errors
+/// They are not.
+pub(crate) fn check_crds() -> Result<()> {
+    compare(&crds()?)
+}
+
 fn deploy(path: &str) -> PathBuf {
     sh::root().join("controller/deploy").join(path)
+}
+
+/// The CRDs: in the chart, which installs them first, and the same beside the plain YAML.
+fn crds() -> Result<Vec<Made>> {
+    let mut cargo = sh::cargo();
+    cargo.args(["run", "--quiet", "--package", "pierhead-api", "--example", "crd"]);
+    let text = format!("{NOTE}{}", sh::output(&mut cargo)?);
+    let paths = ["chart/crds/gatewayparameters.yaml", "crds.yaml"];
+    Ok(paths
+        .into_iter()
+        .map(|path| Made {
+            path: deploy(path),
+            text: text.clone(),
+        })
+        .collect())
 }
 
 /// Everything but the CRDs, for those who do not use Helm.

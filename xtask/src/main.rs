@@ -56,7 +56,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "test",
-        about: "all checks and tests; or some of: lint pure packets wire",
+        about: "all checks and tests; or some of: lint pure packets wire cluster",
         run: test::run,
     },
     Verb {

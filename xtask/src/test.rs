@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Message, TargetKind};
 
+use crate::cluster::stage;
 use crate::sh::say;
-use crate::{dashboard, ebpf, edges, setup, sh, tidy};
+use crate::{codegen, dashboard, ebpf, edges, setup, sh, tidy};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Tier {
@@ -22,6 +23,8 @@ enum Tier {
     Packets,
     /// Real traffic between network namespaces.
     Wire,
+    /// A real Kubernetes cluster of two nodes, Pierhead installed on it.
+    Cluster,
 }
 
 const TIERS: &[(&str, Tier)] = &[
@@ -29,6 +32,7 @@ const TIERS: &[(&str, Tier)] = &[
     ("pure", Tier::Pure),
     ("packets", Tier::Packets),
     ("wire", Tier::Wire),
+    ("cluster", Tier::Cluster),
 ];
 
 /// A compiled test program.
@@ -44,10 +48,10 @@ struct Program {
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let tiers = wanted(args)?;
     let started = Instant::now();
-    let in_kernel = tiers.contains(&Tier::Packets) || tiers.contains(&Tier::Wire);
+    let in_kernel = tiers.iter().any(|tier| *tier >= Tier::Packets);
     if in_kernel && !sh::is_root() {
         bail!(
-            "the tiers packets and wire load eBPF and make network namespaces: run as root, or name `lint pure` only"
+            "all tiers but lint and pure load eBPF and make network namespaces: run as root, or name `lint pure` only"
         );
     }
     setup::tools()?;
@@ -70,7 +74,7 @@ fn wanted(args: &[String]) -> Result<Vec<Tier>> {
     let mut tiers = Vec::new();
     for arg in args.iter().filter(|arg| *arg != "all") {
         let Some(&(_, tier)) = TIERS.iter().find(|(name, _)| name == arg) else {
-            bail!("no tier `{arg}`: there are lint, pure, packets, wire and all");
+            bail!("no tier `{arg}`: there are lint, pure, packets, wire, cluster and all");
         };
         tiers.push(tier);
     }
@@ -94,6 +98,7 @@ fn lint() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    codegen::check_crds()?;
     edges::check()?;
     dashboard::check()?;
     tidy::check()
@@ -107,10 +112,14 @@ fn test(tiers: &[Tier]) -> Result<()> {
         let mut passed = 0;
         let of_tier: Vec<&Program> = programs.iter().filter(|program| program.tier == tier).collect();
         say(&format!("tier {tier:?}: {} test programs", of_tier.len()));
+        let cluster = (tier == Tier::Cluster).then(stage::set).transpose()?;
         for program in of_tier {
             let (count, failure) = program.run()?;
             passed += count;
             failures.extend(failure);
+        }
+        if let Some(cluster) = cluster {
+            cluster.leave(failures.is_empty())?;
         }
         if tier == Tier::Pure
             && let Err(error) = sh::run(sh::cargo().args(["test", "--workspace", "--doc", "--quiet"]))
@@ -239,10 +248,11 @@ impl Summary {
     }
 }
 
-/// Where a package's tests belong. Only two crates need root, and one of them only outside its unit tests.
+/// Where a package's tests belong. Only three crates need root, and two of them only outside their unit tests.
 fn tier_of(package: &str, integration: bool) -> Tier {
     match package {
         "pierhead-wire" => Tier::Wire,
+        "pierhead-cluster" if integration => Tier::Cluster,
         "pierhead-kernel" if integration => Tier::Packets,
         _ => Tier::Pure,
     }
@@ -272,7 +282,7 @@ mod tests {
 
     #[test]
     fn no_word_and_all_mean_every_tier() {
-        let every = [Tier::Lint, Tier::Pure, Tier::Packets, Tier::Wire];
+        let every = [Tier::Lint, Tier::Pure, Tier::Packets, Tier::Wire, Tier::Cluster];
         assert_eq!(wanted(&words("")).unwrap(), every);
         assert_eq!(wanted(&words("all")).unwrap(), every);
         assert_eq!(wanted(&words("wire pure")).unwrap(), [Tier::Pure, Tier::Wire]);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::place::{Place, source};
 use super::tools;
@@ -65,6 +65,9 @@ const PROGRAMS: &[Program] = &[
     ("echo", "echo-basic", "sigs.k8s.io/gateway-api/conformance/echo-basic"),
 ];
 
+/// What renders and installs the chart; the cluster itself needs none.
+const HELM: Program = ("helm", "helm", "helm.sh/helm/v3/cmd/helm");
+
 /// The official suite as a program, which needs no source tree when it runs.
 pub(crate) const SUITE: &str = "conformance.test";
 
@@ -74,18 +77,33 @@ pub(crate) const SUITE: &str = "conformance.test";
 /// A build fails.
 pub(crate) fn build(place: &Place) -> Result<()> {
     fs::create_dir_all(place.bin("")).context("cannot make the folder of the programs")?;
-    for &(module, name, package) in PROGRAMS {
-        let dir = source(module);
-        if up_to_date(place, name, &stamp(&dir, &[])?) {
-            continue;
-        }
-        let mut go = tools::go(&dir);
-        go.args(["build", "-ldflags", LDFLAGS, "-o"])
-            .arg(place.bin(name))
-            .arg(package);
-        compile(place, name, &mut go, &stamp(&dir, &[])?)?;
+    PROGRAMS.iter().try_for_each(|program| build_one(place, program))
+}
+
+/// Builds Helm where it is missing or out of date; where it is.
+///
+/// # Errors
+/// The build fails, or there is no Go.
+pub(crate) fn build_helm(place: &Place) -> Result<PathBuf> {
+    if !sh::has("go") {
+        bail!("helm is built from a Go module: install Go (Debian: golang-go)");
     }
-    Ok(())
+    fs::create_dir_all(place.bin("")).context("cannot make the folder of the programs")?;
+    build_one(place, &HELM)?;
+    Ok(place.bin(HELM.1))
+}
+
+fn build_one(place: &Place, &(module, name, package): &Program) -> Result<()> {
+    let dir = source(module);
+    let stamp = stamp(&dir, &[])?;
+    if up_to_date(place, name, &stamp) {
+        return Ok(());
+    }
+    let mut go = tools::go(&dir);
+    go.args(["build", "-ldflags", LDFLAGS, "-o"])
+        .arg(place.bin(name))
+        .arg(package);
+    compile(place, name, &mut go, &stamp)
 }
 
 /// Builds the conformance suite where it is missing or out of date; where it is.

@@ -13,6 +13,7 @@ pub(crate) mod net;
 mod node;
 mod pki;
 pub(crate) mod place;
+pub(crate) mod stage;
 mod status;
 mod tools;
 mod up;
@@ -21,6 +22,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::sh;
 use api::Channel;
 use place::Place;
 
@@ -34,6 +36,7 @@ cargo xtask cluster <verb>
   install [--ebpf MODE] [HELM FLAGS…]    install Pierhead with its chart, or upgrade to the image that is loaded now
   uninstall                              remove it
   exec HOST -- WORDS…                    run in a namespace: client, node-1, node-2 or control
+  faults [NAME…]                         what goes wrong under constant load, and how many requests each cost
 PIERHEAD_CLUSTER_DIR says where programs and state are; by default in `cluster` of cargo's target folder.";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -63,6 +66,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         },
         "uninstall" if rest.is_empty() => install::remove(&place),
         "exec" => exec(&place, rest),
+        "faults" => faults(rest),
         _ => {
             println!("{HELP}");
             bail!("`cluster` does not know `{}`", args.join(" "))
@@ -86,6 +90,34 @@ fn wanted_channel(args: &[String]) -> Result<Option<Channel>> {
         [flag, channel] if flag == "--channel" => Channel::parse(channel).map(Some),
         _ => bail!("`cluster up` knows only --channel experimental|standard"),
     }
+}
+
+/// Whether the API server answers on a network that exists.
+pub(crate) fn is_up(place: &Place) -> bool {
+    net::exists() && control::is_ready(place)
+}
+
+/// Removes the cluster for another verb, as `down` does.
+///
+/// # Errors
+/// Something stays.
+pub(crate) fn remove(place: &Place) -> Result<()> {
+    let _lock = lock::take(place)?;
+    down::down(place)
+}
+
+fn faults(names: &[String]) -> Result<()> {
+    let mut cargo = sh::cargo();
+    cargo.args([
+        "run",
+        "--quiet",
+        "--package",
+        "pierhead-cluster",
+        "--bin",
+        "pierhead-faults",
+        "--",
+    ]);
+    become_it(cargo.args(names))
 }
 
 fn exec(place: &Place, args: &[String]) -> Result<()> {
