@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Group, version, kind and scope of the core kinds we read; the file and the name of their schema.
-const CORE: [(&str, &str, &str, &str, &str); 8] = [
+const CORE: [(&str, &str, &str, &str, &str); 9] = [
     (
         "",
         "Service",
@@ -55,6 +55,13 @@ const CORE: [(&str, &str, &str, &str, &str); 8] = [
         "Cluster",
         "api__v1_openapi.json",
         "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
+    ),
+    (
+        "certificates.k8s.io",
+        "ClusterTrustBundle",
+        "Cluster",
+        "apis__certificates.k8s.io__v1_openapi.json",
+        "io.k8s.api.certificates.v1.ClusterTrustBundle",
     ),
     (
         "discovery.k8s.io",

@@ -312,7 +312,10 @@ fn is_list(api_version: &str, kind: &str) -> bool {
 fn rough_origin(kind: &str, object: &Map<String, Value>) -> Option<Origin> {
     let metadata = object.get("metadata")?;
     let name = metadata["name"].as_str().filter(|name| !name.is_empty())?;
-    let cluster = matches!(kind, "GatewayClass" | "IngressClass" | "Namespace");
+    let cluster = matches!(
+        kind,
+        "ClusterTrustBundle" | "GatewayClass" | "IngressClass" | "Namespace"
+    );
     let namespace = metadata["namespace"]
         .as_str()
         .filter(|namespace| !namespace.is_empty())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -43,6 +44,7 @@ macro_rules! typed {
 
 typed! {
     BackendTLSPolicy backend_tls_policies,
+    ClusterTrustBundle cluster_trust_bundles,
     ConfigMap config_maps,
     EndpointSlice endpoint_slices,
     GRPCRoute grpc_routes,

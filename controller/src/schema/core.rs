@@ -1,6 +1,6 @@
 //! Defaults and checks that the API server makes in code, not in a schema: the kinds of Kubernetes itself.
 //!
-//! Source: `pkg/apis/{core,networking,discovery}/{v1/defaults,validation/validation}.go` of Kubernetes 1.37. One rule is
+//! Source: `pkg/apis/{certificates,core,networking,discovery}/{v1/defaults,validation/validation}.go` of Kubernetes 1.37. One rule is
 //! ours: an EndpointSlice may hold loopback addresses, because on one machine the backend is often 127.0.0.1.
 
 use std::collections::BTreeSet;
@@ -28,6 +28,7 @@ pub(super) fn check(kind: &str, metadata: &Value, body: &mut Value, found: &mut 
         "ConfigMap" => report.config_map(body),
         "Ingress" => report.ingress(metadata, body),
         "IngressClass" => report.ingress_class(body),
+        "ClusterTrustBundle" => report.cluster_trust_bundle(metadata, body),
         _ => {}
     }
 }
@@ -335,6 +336,35 @@ impl Report<'_> {
         // Base64 takes four letters for three bytes.
         if total > MAX_DATA / 3 * 4 + 4 {
             self.say(fields[0], format!("holds {total} bytes"), "keep it below 1 MiB");
+        }
+    }
+
+    /// What the PEM says is for `translate`, which names those who use it.
+    fn cluster_trust_bundle(&mut self, metadata: &Value, body: &Value) {
+        let spec = &body["spec"];
+        let name = metadata["name"].as_str().unwrap_or_default();
+        let signer = spec["signerName"].as_str().unwrap_or_default();
+        if signer.is_empty() && name.contains(':') {
+            self.at(&["metadata"], |report| {
+                report.say(
+                    "name",
+                    format!("{name:?} starts with a signer, and there is none"),
+                    "set spec.signerName, or use a name without colons",
+                );
+            });
+        }
+        let prefix = format!("{}:", signer.replace('/', ":"));
+        if !signer.is_empty() && !name.starts_with(&prefix) {
+            self.at(&["metadata"], |report| {
+                report.say(
+                    "name",
+                    format!("{name:?} does not start with the signer"),
+                    format!("start it with {prefix:?}"),
+                );
+            });
+        }
+        if spec["trustBundle"] == "" {
+            self.at(&["spec"], |report| report.missing("trustBundle"));
         }
     }
 

@@ -69,7 +69,7 @@ fn known(group: &str, name: &str) -> Option<&'static Kind> {
 macro_rules! vendored {
     ($($group:literal $kind:literal $file:literal,)*) => {
         /// Every kind we read. A schema is compiled when its first object comes.
-        static VENDORED: [Vendored; 17] = [$(Vendored {
+        static VENDORED: [Vendored; 18] = [$(Vendored {
             group: $group,
             kind: $kind,
             text: include_str!(concat!("../../schema/", $file, ".json")),
@@ -89,6 +89,7 @@ vendored! {
     "gateway.networking.k8s.io" "UDPRoute" "udproute",
     "gateway.networking.k8s.io" "ReferenceGrant" "referencegrant",
     "gateway.networking.k8s.io" "BackendTLSPolicy" "backendtlspolicy",
+    "certificates.k8s.io" "ClusterTrustBundle" "clustertrustbundle",
     "networking.k8s.io" "Ingress" "ingress",
     "networking.k8s.io" "IngressClass" "ingressclass",
     "discovery.k8s.io" "EndpointSlice" "endpointslice",

@@ -127,6 +127,8 @@ pub(crate) fn metadata(kind: &Kind, metadata: &mut Value, schema: &Schema, found
             format!("{name:?} is not a name for a {}", kind.name),
             "use at most 63 lower-case letters, digits and inner dashes".into(),
         ),
+        // `signer.example:foo:v1`: what stands before a colon is the name of a signer.
+        Some(name) if kind.name == "ClusterTrustBundle" && name.split(':').all(is_dns1123_subdomain) => {}
         Some(name) if !is_dns1123_subdomain(name) => report(
             "name",
             format!("{name:?} is not a name"),

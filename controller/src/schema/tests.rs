@@ -502,3 +502,25 @@ fn ingress_classes() {
         "Cluster"
     );
 }
+
+#[test]
+fn a_trust_bundle_is_called_after_its_signer() {
+    let bundle = |name: &str, signer: &str| {
+        format!(
+            "{{apiVersion: certificates.k8s.io/v1, kind: ClusterTrustBundle, metadata: {{name: '{name}'}}, \
+             spec: {{{signer}trustBundle: x}}}}"
+        )
+    };
+    accept(&bundle("roots", ""));
+    accept(&bundle("example.com:foo:v1", "signerName: example.com/foo, "));
+    reject(&bundle("example.com:foo:v1", ""), &["metadata.name", "signerName"]);
+    reject(
+        &bundle("roots", "signerName: example.com/foo, "),
+        &["metadata.name", "\"example.com:foo:\""],
+    );
+    reject(&bundle("a:B", ""), &["metadata.name", "is not a name"]);
+    reject(
+        "{apiVersion: certificates.k8s.io/v1, kind: ClusterTrustBundle, metadata: {name: a}, spec: {}}",
+        &["trustBundle"],
+    );
+}

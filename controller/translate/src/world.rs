@@ -9,6 +9,7 @@ use std::{
 
 use k8s_openapi::{
     api::{
+        certificates::v1::ClusterTrustBundle,
         core::v1::{ConfigMap, Namespace, Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
@@ -29,6 +30,9 @@ pub struct World {
     pub backend_tls_policies: Objects<BackendTLSPolicy>,
     /// The API server's CustomResourceDefinitions of the Gateway API, by their names. Empty where there is no API server.
     pub bundles: BTreeMap<String, Bundle>,
+    pub cluster_trust_bundles: Objects<ClusterTrustBundle>,
+    /// The API server does not serve ClusterTrustBundle (v1 since Kubernetes 1.37): references to one are of no known kind.
+    pub without_cluster_trust_bundles: bool,
     pub config_maps: Objects<ConfigMap>,
     pub endpoint_slices: Objects<EndpointSlice>,
     pub gateway_classes: Objects<GatewayClass>,

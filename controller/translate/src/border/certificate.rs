@@ -15,7 +15,7 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-use crate::{Builder, ObjectName};
+use crate::{Builder, ObjectName, World};
 
 /// Why an object cannot be used as a certificate or as trust anchors. What depends on what it says is the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +47,48 @@ fn fault(kind: CertificateFaultKind, message: String, fix: &'static str) -> Cert
     CertificateFault { kind, message, fix }
 }
 
-/// Where CA certificates stand, under the key `ca.crt`.
+/// Where CA certificates stand: under the key `ca.crt`, or in `spec.trustBundle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaSource<'a> {
     ConfigMap { namespace: &'a str, name: &'a str },
     Secret { namespace: &'a str, name: &'a str },
+    ClusterTrustBundle { name: &'a str },
+}
+
+impl<'a> CaSource<'a> {
+    /// What a reference of the Gateway API names; `None` for a kind that holds no CA certificates, or that the cluster
+    /// does not serve. A ClusterTrustBundle has no namespace.
+    pub fn find(world: &World, group: &str, kind: &str, namespace: &'a str, name: &'a str) -> Option<Self> {
+        match (group, kind) {
+            ("", "ConfigMap") => Some(Self::ConfigMap { namespace, name }),
+            ("certificates.k8s.io", "ClusterTrustBundle") if !world.without_cluster_trust_bundles => {
+                Some(Self::ClusterTrustBundle { name })
+            }
+            _ => None,
+        }
+    }
+
+    /// A part of the name of trust anchors. No namespace looks like the kind.
+    pub fn key(&self) -> String {
+        match self {
+            Self::ConfigMap { namespace, name } | Self::Secret { namespace, name } => format!("{namespace}/{name}"),
+            Self::ClusterTrustBundle { name } => format!("ClusterTrustBundle/{name}"),
+        }
+    }
+
+    fn entry(&self) -> &'static str {
+        match self {
+            Self::ConfigMap { .. } | Self::Secret { .. } => "ca.crt",
+            Self::ClusterTrustBundle { .. } => "spec.trustBundle",
+        }
+    }
+
+    fn fix(&self) -> &'static str {
+        match self {
+            Self::ConfigMap { .. } | Self::Secret { .. } => "put the PEM of the CA certificate under the key ca.crt",
+            Self::ClusterTrustBundle { .. } => "put the PEM of the CA certificates into spec.trustBundle",
+        }
+    }
 }
 
 impl fmt::Display for CaSource<'_> {
@@ -59,6 +96,7 @@ impl fmt::Display for CaSource<'_> {
         match self {
             Self::ConfigMap { namespace, name } => write!(f, "ConfigMap {namespace}/{name}"),
             Self::Secret { namespace, name } => write!(f, "Secret {namespace}/{name}"),
+            Self::ClusterTrustBundle { name } => write!(f, "ClusterTrustBundle {name}"),
         }
     }
 }
@@ -107,7 +145,7 @@ impl Builder<'_> {
     /// The CA certificates in one object, DER; to be combined with others by [`Builder::add_trust`].
     ///
     /// # Errors
-    /// When the object or its `ca.crt` is missing or holds no CA certificate.
+    /// When the object or its entry is missing or holds no CA certificate.
     pub fn ca_certificates(&self, source: CaSource<'_>) -> Result<Vec<Arc<[u8]>>, CertificateFault> {
         let pem = match source {
             CaSource::ConfigMap { namespace, name } => self.world.config_maps.get(namespace, name).map(|map| {
@@ -120,18 +158,28 @@ impl Builder<'_> {
                 })
             }),
             CaSource::Secret { namespace, name } => self.world.secrets.get(namespace, name).map(|s| entry(s, "ca.crt")),
+            CaSource::ClusterTrustBundle { name } => {
+                let bundle = self.world.cluster_trust_bundles.get("", name);
+                bundle.map(|b| Some(b.spec.trust_bundle.as_bytes()).filter(|pem| !pem.is_empty()))
+            }
         };
-        const FIX: &str = "put the PEM of the CA certificate under the key ca.crt";
+        let (place, fix) = (source.entry(), source.fix());
         let pem = pem
-            .ok_or_else(|| fault(CertificateFaultKind::NotFound, format!("{source} does not exist"), FIX))?
-            .ok_or_else(|| fault(CertificateFaultKind::Incomplete, format!("{source} has no ca.crt"), FIX))?;
+            .ok_or_else(|| fault(CertificateFaultKind::NotFound, format!("{source} does not exist"), fix))?
+            .ok_or_else(|| {
+                fault(
+                    CertificateFaultKind::Incomplete,
+                    format!("{source} has no {place}"),
+                    fix,
+                )
+            })?;
         let mut anchors = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let malformed = |why: String| {
                 fault(
                     CertificateFaultKind::Malformed,
-                    format!("ca.crt of {source} is unusable: {why}"),
-                    FIX,
+                    format!("{place} of {source} is unusable: {why}"),
+                    fix,
                 )
             };
             let der = certificate.map_err(|e| malformed(e.to_string()))?;
@@ -141,8 +189,8 @@ impl Builder<'_> {
         if anchors.is_empty() {
             return Err(fault(
                 CertificateFaultKind::Malformed,
-                format!("ca.crt of {source} holds no PEM certificate"),
-                FIX,
+                format!("{place} of {source} holds no PEM certificate"),
+                fix,
             ));
         }
         Ok(anchors)

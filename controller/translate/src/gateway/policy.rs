@@ -272,27 +272,23 @@ fn trust(
     let mut anchors: Vec<Arc<[u8]>> = Vec::new();
     let mut sources = Vec::new();
     for reference in &validation.ca_certificate_refs {
-        if !reference.group.is_empty() || reference.kind != "ConfigMap" {
+        let found = CaSource::find(
+            builder.world,
+            &reference.group,
+            &reference.kind,
+            namespace,
+            &reference.name,
+        );
+        let Some(source) = found else {
             add(
                 &mut refs,
-                fault(
-                    "InvalidKind",
-                    format!(
-                        "kind {} of group {:?} holds no CA certificate we can read",
-                        reference.kind, reference.group
-                    ),
-                    "refer to a ConfigMap with ca.crt",
-                ),
+                no_authority("InvalidKind", &reference.group, &reference.kind),
             );
             continue;
-        }
-        let source = CaSource::ConfigMap {
-            namespace,
-            name: &reference.name,
         };
         match builder.ca_certificates(source) {
             Ok(found) => {
-                sources.push(format!("{namespace}/{}", reference.name));
+                sources.push(source.key());
                 anchors.extend(found);
             }
             Err(why) => add(&mut refs, fault("InvalidCACertificateRef", why.message, why.fix)),
@@ -307,4 +303,13 @@ fn trust(
         return (Err(fault), refs);
     }
     (Ok(Some(builder.add_trust(&sources.join("+"), anchors))), refs)
+}
+
+/// A reference to something we read no CA certificates from.
+pub(super) fn no_authority(reason: &'static str, group: &str, kind: &str) -> Fault {
+    fault(
+        reason,
+        format!("kind {kind} of group {group:?} holds no CA certificate we can read"),
+        "refer to a ConfigMap with ca.crt, or, where the cluster serves it, to a ClusterTrustBundle",
+    )
 }

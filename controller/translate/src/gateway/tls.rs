@@ -12,6 +12,7 @@ use super::{
     condition::{Fault, Verdict, add, fault},
     grant::{self, Target},
     listener::{Gateways, ListenerState, Owner},
+    policy,
 };
 use crate::{Builder, border::CaSource};
 
@@ -187,12 +188,8 @@ fn client_auth(
     for reference in &validation.ca_certificate_refs {
         match authority(builder, namespace, reference) {
             Ok(found) => {
-                sources.push(format!(
-                    "{}/{}",
-                    reference.namespace.as_deref().unwrap_or(namespace),
-                    reference.name
-                ));
-                anchors.extend(found);
+                sources.push(found.source);
+                anchors.extend(found.anchors);
             }
             Err(fault) => add(&mut verdict, fault),
         }
@@ -216,33 +213,43 @@ fn client_auth(
     }
 }
 
-fn authority(builder: &Builder<'_>, namespace: &str, reference: &ObjectReference) -> Result<Vec<Arc<[u8]>>, Fault> {
-    if !reference.group.is_empty() || reference.kind != "ConfigMap" {
-        return Err(fault(
-            "InvalidCACertificateKind",
-            format!(
-                "kind {} of group {:?} holds no CA certificate we can read",
-                reference.kind, reference.group
-            ),
-            "refer to a ConfigMap with ca.crt",
-        ));
+/// The CA certificates that a reference names.
+struct Authority {
+    /// A part of the name for them.
+    source: String,
+    anchors: Vec<Arc<[u8]>>,
+}
+
+/// Cluster-scoped kinds need no grant.
+fn authority(builder: &Builder<'_>, namespace: &str, reference: &ObjectReference) -> Result<Authority, Fault> {
+    let namespace_of = reference.namespace.as_deref().unwrap_or(namespace);
+    let found = CaSource::find(
+        builder.world,
+        &reference.group,
+        &reference.kind,
+        namespace_of,
+        &reference.name,
+    );
+    let source =
+        found.ok_or_else(|| policy::no_authority("InvalidCACertificateKind", &reference.group, &reference.kind))?;
+    if let CaSource::ConfigMap { namespace: of, name } = source {
+        let target = Target {
+            group: "",
+            kind: "ConfigMap",
+            namespace: of,
+            name,
+        };
+        if !grant::permitted(builder.world, "Gateway", namespace, target) {
+            return Err(not_permitted("Gateway", namespace, target));
+        }
     }
-    let target = Target {
-        group: "",
-        kind: "ConfigMap",
-        namespace: reference.namespace.as_deref().unwrap_or(namespace),
-        name: &reference.name,
-    };
-    if !grant::permitted(builder.world, "Gateway", namespace, target) {
-        return Err(not_permitted("Gateway", namespace, target));
-    }
-    let source = CaSource::ConfigMap {
-        namespace: target.namespace,
-        name: target.name,
-    };
-    builder
+    let anchors = builder
         .ca_certificates(source)
-        .map_err(|why| fault("InvalidCACertificateRef", why.message, why.fix))
+        .map_err(|why| fault("InvalidCACertificateRef", why.message, why.fix))?;
+    Ok(Authority {
+        source: source.key(),
+        anchors,
+    })
 }
 
 /// "OverlappingTLSConfig": HTTPS and TLS listeners of one port whose hostnames overlap: an HTTP/2 client may reuse a

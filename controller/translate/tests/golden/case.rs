@@ -32,6 +32,7 @@ pub(crate) struct Options {
     allocate: Option<bool>,
     /// CustomResourceDefinitions by name: `version channel`.
     bundles: BTreeMap<String, String>,
+    without_cluster_trust_bundles: bool,
 }
 
 pub(crate) struct Case {
@@ -92,7 +93,10 @@ impl Case {
         } else {
             Options::default()
         };
-        let mut world = World::default();
+        let mut world = World {
+            without_cluster_trust_bundles: options.without_cluster_trust_bundles,
+            ..World::default()
+        };
         for (name, text) in &options.bundles {
             let (version, channel) = text.split_once(' ').unwrap_or((text, ""));
             let bundle = Bundle {

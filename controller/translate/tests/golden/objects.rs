@@ -64,6 +64,7 @@ pub(crate) fn put(world: &mut World, document: Value) -> Result<(), String> {
     }
     kinds!(
         backend_tls_policies namespaced,
+        cluster_trust_bundles cluster,
         config_maps namespaced,
         endpoint_slices namespaced,
         gateway_classes cluster,
