@@ -307,6 +307,7 @@ mod tests {
         ListenerKind::Http(HttpOptions {
             host_selection: HostSelection::FallThrough,
             detect_misdirected: false,
+            filters: Vec::new(),
         })
     }
 

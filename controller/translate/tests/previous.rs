@@ -38,7 +38,7 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
     let other = dice.one(&NAMESPACES);
     let name = dice.one(&["x", "y", "z"]);
     let service = dice.one(&["x", "y", "z", "absent"]);
-    let kind = dice.below(13);
+    let kind = dice.below(14);
     if dice.below(4) == 0 {
         match kind {
             0 => drop(world.services.remove(ns, name)),
@@ -52,11 +52,14 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             9 => drop(world.namespaces.remove("", ns)),
             10 => drop(world.listener_sets.remove(ns, name)),
             11 => drop(world.tcp_routes.remove(ns, name)),
+            12 => drop(world.cluster_trust_bundles.remove("", name)),
             _ => drop(world.ingresses.remove(ns, name)),
         }
         return format!("remove {kind} {ns}/{name}");
     }
     let backend = || json!({"name": service, "namespace": other, "port": 80});
+    let auth =
+        || json!({"type": "ExternalAuth", "externalAuth": {"protocol": "HTTP", "backendRef": backend(), "http": {}}});
     let parent = json!({"name": dice.one(&["x", "y"]), "namespace": dice.one(&NAMESPACES)});
     let parent = match dice.below(4) {
         0 => json!({"kind": "ListenerSet", "name": "x", "namespace": ns}),
@@ -83,7 +86,7 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
         2 | 3 => {
             let mirror = json!({"type": "RequestMirror", "requestMirror": {"backendRef": backend()}});
             let odd = json!({"type": "Unknown"});
-            let filters = dice.one(&[vec![], vec![mirror], vec![odd]]);
+            let filters = dice.one(&[vec![], vec![mirror], vec![odd], vec![auth()]]);
             let hosts = dice.one(&[vec![], vec!["a.example"], vec!["*.example"], vec!["not a host"]]);
             let route = json!({"metadata": {}, "spec": {
                 "parentRefs": [parent], "hostnames": hosts,
@@ -108,6 +111,9 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             if dice.below(5) == 0 {
                 listener["protocol"] = "TCP".into();
             }
+            if dice.below(3) == 0 {
+                listener["filters"] = json!({"requests": [auth()]});
+            }
             let gateway = json!({"metadata": {}, "spec": {
                 "gatewayClassName": dice.one(&["pierhead", "pierhead", "other"]), "listeners": [listener],
                 "allowedListeners": {"namespaces": {"from": from}},
@@ -126,6 +132,9 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             let validation = dice.one(&[
                 json!({"hostname": "s.example", "wellKnownCACertificates": "System"}),
                 json!({"hostname": "s.example", "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "x"}]}),
+                json!({"hostname": "s.example", "caCertificateRefs": [
+                    {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "x"},
+                ]}),
             ]);
             let policy = json!({"metadata": {}, "spec": {
                 "targetRefs": [{"group": "", "kind": "Service", "name": service}], "validation": validation,
@@ -133,13 +142,7 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             put(&mut world.backend_tls_policies, ns, name, policy);
         }
         8 => {
-            let ca = include_str!("../testdata/lib/ca.yaml");
-            let pem: Vec<&str> = ca
-                .lines()
-                .skip_while(|line| !line.contains("-----BEGIN"))
-                .map(str::trim)
-                .collect();
-            let text = dice.one(&[pem.join("\n"), "nothing".to_owned()]);
+            let text = dice.one(&[pem(), "nothing".to_owned()]);
             put(
                 &mut world.config_maps,
                 ns,
@@ -164,6 +167,10 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
                 json!({"metadata": {}, "spec": {"parentRefs": [parent], "rules": [{"backendRefs": [backend()]}]}});
             put(&mut world.tcp_routes, ns, name, route);
         }
+        12 => {
+            let text = dice.one(&[pem(), "nothing".to_owned()]);
+            put_cluster_trust_bundle(world, name, &text);
+        }
         _ => {
             let backend = json!({"service": {"name": service, "port": {"number": 80}}});
             let host = dice.one(&["a.example", "b.example"]);
@@ -174,6 +181,18 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
         }
     }
     format!("put {kind} {ns}/{name}")
+}
+
+fn pem() -> String {
+    let ca = include_str!("../testdata/lib/ca.yaml");
+    let lines = ca.lines().skip_while(|line| !line.contains("-----BEGIN"));
+    lines.map(str::trim).collect::<Vec<_>>().join("\n")
+}
+
+fn put_cluster_trust_bundle(world: &mut World, name: &str, pem: &str) {
+    let bundle = serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"trustBundle": pem}}));
+    let bundle = Arc::new(bundle.expect("a ClusterTrustBundle"));
+    world.cluster_trust_bundles.insert("", name, bundle);
 }
 
 fn settings() -> Settings {
@@ -261,4 +280,59 @@ fn only_what_reads_the_changed_service_is_translated_again() {
     assert!(Arc::ptr_eq(&statuses[0][1], &statuses[1][1]), "y does not");
     let endpoints: Vec<usize> = second.snapshot.endpoints.values().map(|e| e.endpoints.len()).collect();
     assert_eq!(endpoints, [1, 0]);
+}
+
+/// "Follow updates, deletion (drop cached anchors at once) and recreation" (GEP-5075).
+#[test]
+fn trust_follows_a_cluster_trust_bundle() {
+    let mut world = World::default();
+    let gateway = json!({"metadata": {}, "spec": {"gatewayClassName": "pierhead", "listeners": [
+        {"name": "http", "port": 80, "protocol": "HTTP"},
+    ]}});
+    put(&mut world.gateways, "a", "gateway", gateway);
+    let service = json!({"metadata": {}, "spec": {"ports": [{"port": 80}]}});
+    put(&mut world.services, "a", "x", service);
+    let route = json!({"metadata": {}, "spec": {
+        "parentRefs": [{"name": "gateway"}], "rules": [{"backendRefs": [{"name": "x", "port": 80}]}],
+    }});
+    put(&mut world.http_routes, "a", "x", route);
+    let reference = json!({"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "roots"});
+    let policy = json!({"metadata": {}, "spec": {
+        "targetRefs": [{"group": "", "kind": "Service", "name": "x"}],
+        "validation": {"hostname": "s.example", "caCertificateRefs": [reference]},
+    }});
+    put(&mut world.backend_tls_policies, "a", "x", policy);
+    let both = pem();
+    let one = both
+        .split_inclusive("-----END CERTIFICATE-----")
+        .next()
+        .expect("a certificate");
+
+    let mut previous = translate(&world, &settings());
+    for (text, expected) in [
+        (None, 0),
+        (Some(one), 1),
+        (Some(&both), 2),
+        (None, 0),
+        (Some("x"), 0),
+        (Some(one), 1),
+    ] {
+        match text {
+            Some(text) => put_cluster_trust_bundle(&mut world, "roots", text),
+            None => drop(world.cluster_trust_bundles.remove("", "roots")),
+        }
+        let next = translate_from(&world, &settings(), Some(&previous));
+        let anchors: Vec<usize> = next
+            .snapshot
+            .trust
+            .values()
+            .map(|trust| trust.certificates.len())
+            .collect();
+        assert_eq!(anchors, if expected == 0 { vec![] } else { vec![expected] }, "{text:?}");
+        let protected = next.snapshot.backends.values().all(|backend| {
+            backend.tls.is_some() || matches!(backend.target, pierhead_model::BackendTarget::Invalid { .. })
+        });
+        assert!(protected, "never in plaintext");
+        previous = next;
+    }
 }

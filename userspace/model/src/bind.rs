@@ -3,7 +3,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use crate::{HostPattern, L4Route, Limits, Origin, SniRoute, TlsTermination};
+use crate::{Filter, HostPattern, L4Route, Limits, Origin, SniRoute, TlsTermination};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Transport {
@@ -129,6 +129,9 @@ pub struct HttpOptions {
     /// Answer 421 when the Host belongs to another listener than the one the SNI chose (RFC 9110 §15.5.20). Off for
     /// Ingress, where SNI picks the certificate and Host the route.
     pub detect_misdirected: bool,
+    /// What every request meets before a route is looked for, in this order (GEP-5224): `ExternalAuth` and `Unsupported`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
 }
 
 /// What happens when the best host has no rule that matches.

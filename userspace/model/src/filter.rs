@@ -13,6 +13,7 @@ pub enum Filter {
     UrlRewrite(UrlRewriteFilter),
     Mirror(MirrorFilter),
     Cors(CorsFilter),
+    ExternalAuth(ExternalAuthFilter),
     /// Not understood: answered 500, never skipped (Gateway API: "implementations MUST NOT skip").
     Unsupported {
         what: Arc<str>,
@@ -94,6 +95,41 @@ pub struct CorsFilter {
 
 fn seconds<S: serde::Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&format_args!("{}s", duration.as_secs()))
+}
+
+/// Asks a backend whether a request may go on (GEP-1494). Whatever keeps it from answering yes is a no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExternalAuthFilter {
+    pub backend: BackendId,
+    pub protocol: ExternalAuthProtocol,
+    /// Largest body of a request that is sent along, in bytes; more is answered 413. Zero: bodies are not sent.
+    pub body_bytes: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum ExternalAuthProtocol {
+    /// The request without its body (or with it), to the same path. 200 lets it pass, any other answer goes to the client.
+    Http {
+        /// Put before the path: empty, or starts with `/` and does not end with it.
+        path_prefix: Arc<str>,
+        /// Fields sent besides Host and Authorization.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        request_headers: Vec<HeaderName>,
+        /// Fields of the answer that replace those of the request; empty: all.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        response_headers: Vec<HeaderName>,
+    },
+    /// `envoy.service.auth.v3.Authorization/Check`.
+    Grpc {
+        /// Fields sent; empty: all.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        request_headers: Vec<HeaderName>,
+    },
+}
+
+impl ExternalAuthFilter {
+    /// Most that `body_bytes` may be: a body is held in memory while the answer is waited for.
+    pub const MAX_BODY_BYTES: u32 = 8 << 20;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

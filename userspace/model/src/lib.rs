@@ -30,8 +30,8 @@ pub use bind::{
     ListenerKind, OnMiss, OwnedPrefix, Ownership, Transport,
 };
 pub use filter::{
-    CorsFilter, CorsOrigin, Filter, HeaderModifier, MirrorFilter, MirrorFraction, PathRewrite, RedirectFilter,
-    RedirectPort, UrlRewriteFilter,
+    CorsFilter, CorsOrigin, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderModifier, MirrorFilter,
+    MirrorFraction, PathRewrite, RedirectFilter, RedirectPort, UrlRewriteFilter,
 };
 pub use host::{HostPattern, Hostname, InvalidHostname, WildcardDepth};
 pub use l4::{L4Route, SniRoute};

@@ -41,10 +41,15 @@ impl Backends<'_, '_> {
 
     /// A backend by its name, in the snapshot whatever is wrong with it; what is wrong goes into `refs`.
     pub(super) fn resolve(&mut self, reference: &BackendObjectReference, field: &str) -> Resolved {
+        self.resolve_as(reference, self.carrier, field)
+    }
+
+    /// The same for something else than the route's own traffic.
+    pub(super) fn resolve_as(&mut self, reference: &BackendObjectReference, carrier: Carrier, field: &str) -> Resolved {
         let own = self.origin.namespace.clone();
         let namespace = reference.namespace.as_deref().unwrap_or(&own);
-        let resolved = match self.service(reference, namespace) {
-            Ok((service, tls)) => self.builder.service_backend(service, self.carrier, tls.as_ref()),
+        let resolved = match self.service(reference, carrier, namespace) {
+            Ok((service, tls)) => self.builder.service_backend(service, carrier, tls.as_ref()),
             Err(fault) => {
                 let what = format!(
                     "{namespace}/{}:{}",
@@ -67,6 +72,7 @@ impl Backends<'_, '_> {
     fn service<'r>(
         &mut self,
         reference: &'r BackendObjectReference,
+        carrier: Carrier,
         namespace: &'r str,
     ) -> Result<(ServiceRef<'r>, Option<TlsChoice>), BackendFault> {
         let broken = |reason, message, fix| BackendFault { reason, message, fix };
@@ -106,7 +112,7 @@ impl Backends<'_, '_> {
             port: PortRef::Number(port),
         };
         let tls = if self.tls {
-            let name = self.builder.service_port(service, self.carrier)?.name;
+            let name = self.builder.service_port(service, carrier)?.name;
             self.policies.choose(
                 (namespace, &reference.name, &name),
                 &self.gateways,

@@ -13,6 +13,7 @@ use crate::{Builder, ObjectName, World, origin, parameters};
 const FEATURES: &[&str] = &[
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
+    "ClusterTrustBundle",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "GRPCRouteRequestHeaderModifier",
@@ -26,6 +27,7 @@ const FEATURES: &[&str] = &[
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayInfrastructure",
+    "GatewayListenerFilters",
     "GatewayPort8080",
     "GatewayRouteHostnameIntersectionPrecedence",
     "GatewayStaticAddresses",
@@ -245,6 +247,8 @@ fn features(world: &World) -> impl Iterator<Item = &'static str> {
         (experimental || !EXPERIMENTAL.contains(name))
             && (cluster || !CLUSTER.contains(name))
             && (!cluster || installed(name))
+            // "Advertise the feature only while the API is served" (GEP-5075).
+            && (*name != "ClusterTrustBundle" || !world.without_cluster_trust_bundles)
     })
 }
 

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use pierhead_gateway_api::{
-    HTTPCORSFilter, HTTPHeader, HTTPHeaderFilter, HTTPPathModifier, HTTPPathModifierType, HTTPRequestMirrorFilter,
-    HTTPRequestRedirectFilter, HTTPRouteFilter, HTTPRouteFilterType, HTTPURLRewriteFilter,
+    ExternalAuthProtocol as ApiAuthProtocol, HTTPCORSFilter, HTTPExternalAuthFilter, HTTPHeader, HTTPHeaderFilter,
+    HTTPPathModifier, HTTPPathModifierType, HTTPRequestMirrorFilter, HTTPRequestRedirectFilter, HTTPRouteFilter,
+    HTTPRouteFilterType, HTTPURLRewriteFilter,
 };
 use pierhead_model::{
-    CorsFilter, CorsOrigin, Filter, HeaderModifier, HeaderName, HeaderValue, Hostname, MirrorFilter, MirrorFraction,
-    PathRewrite, RedirectFilter, RedirectPort, RouteFlavor, UrlRewriteFilter,
+    CorsFilter, CorsOrigin, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderModifier, HeaderName, HeaderValue,
+    Hostname, MirrorFilter, MirrorFraction, PathRewrite, RedirectFilter, RedirectPort, RouteFlavor, UrlRewriteFilter,
 };
 
 use super::{
     backend::Backends,
     condition::{Fault, fault},
 };
+use crate::border::Carrier;
 
 /// What a list of filters became. One that we cannot do stays as `Unsupported`: whoever it was to protect must not be
 /// reached without it.
@@ -96,6 +98,10 @@ fn filter(
             Filter::UrlRewrite(rewrite(spec.url_rewrite.as_ref().ok_or_else(missing)?)?)
         }
         HTTPRouteFilterType::Cors if http => Filter::Cors(cors(spec.cors.as_ref().ok_or_else(missing)?)),
+        HTTPRouteFilterType::ExternalAuth if http => {
+            let auth = spec.external_auth.as_ref().ok_or_else(missing)?;
+            external_auth(backends, auth, &format!("{field}.externalAuth"))?
+        }
         HTTPRouteFilterType::ExtensionRef => {
             let name = spec.extension_ref.as_ref();
             return Err(unsupported(format!(
@@ -236,4 +242,81 @@ fn cors_origin(text: &str) -> CorsOrigin {
         },
         None => CorsOrigin::Exact(text.into()),
     }
+}
+
+/// A backend that does not resolve stays in the filter: nothing may pass without it.
+pub(super) fn external_auth(
+    backends: &mut Backends<'_, '_>,
+    spec: &HTTPExternalAuthFilter,
+    field: &str,
+) -> Result<Filter, Fault> {
+    let protocol = external_auth_protocol(spec)?;
+    let carrier = match protocol {
+        ExternalAuthProtocol::Http { .. } => Carrier::Http,
+        ExternalAuthProtocol::Grpc { .. } => Carrier::Grpc,
+    };
+    let wanted = spec.forward_body.as_ref().map_or(0, |body| body.max_size);
+    if wanted > ExternalAuthFilter::MAX_BODY_BYTES {
+        backends.builder.warning(
+            &backends.origin,
+            format!("{field}.forwardBody.maxSize"),
+            format!(
+                "bodies of more than {} bytes are refused: they are held in memory",
+                ExternalAuthFilter::MAX_BODY_BYTES
+            ),
+            "lower maxSize",
+        );
+    }
+    let resolved = backends.resolve_as(&spec.backend_ref, carrier, &format!("{field}.backendRef"));
+    Ok(Filter::ExternalAuth(ExternalAuthFilter {
+        backend: resolved.id,
+        protocol,
+        body_bytes: wanted.min(ExternalAuthFilter::MAX_BODY_BYTES),
+    }))
+}
+
+/// What can be said of the filter without looking for its backend.
+pub(super) fn external_auth_protocol(spec: &HTTPExternalAuthFilter) -> Result<ExternalAuthProtocol, Fault> {
+    let names = |list: &[String]| -> Result<Vec<HeaderName>, Fault> {
+        let parse = |name: &String| {
+            HeaderName::parse(name)
+                .map_err(|why| fault("UnsupportedValue", why.to_string(), "write the name of a header"))
+        };
+        list.iter().map(parse).collect()
+    };
+    Ok(match &spec.protocol {
+        ApiAuthProtocol::Http => {
+            let http = spec.http.clone().unwrap_or_default();
+            ExternalAuthProtocol::Http {
+                path_prefix: path_prefix(&http.path)?.into(),
+                request_headers: names(&http.allowed_headers)?,
+                response_headers: names(&http.allowed_response_headers)?,
+            }
+        }
+        ApiAuthProtocol::Grpc => ExternalAuthProtocol::Grpc {
+            request_headers: names(&spec.grpc.clone().unwrap_or_default().allowed_headers)?,
+        },
+        ApiAuthProtocol::Unknown(protocol) => {
+            return Err(unsupported(format!("authorization over {protocol} is not supported")));
+        }
+    })
+}
+
+/// "Implementations MUST sanitize this input": the rules for path values of matches, which exclude anything that could
+/// lead out of the prefix.
+fn path_prefix(text: &str) -> Result<String, Fault> {
+    let path = text.trim_matches('/');
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    let clean = |segment: &str| {
+        let lower = segment.to_ascii_lowercase();
+        let dots = lower.replace("%2e", ".");
+        !segment.is_empty() && dots != "." && dots != ".." && !lower.contains("%2f") && !lower.contains("%00")
+    };
+    let plain = path.bytes().all(|b| b.is_ascii_graphic()) && !path.contains(['?', '#']);
+    if !plain || !path.split('/').all(clean) {
+        return Err(unsupported(format!("{text:?} is no path prefix")));
+    }
+    Ok(format!("/{path}"))
 }

@@ -7,14 +7,15 @@ use pierhead_gateway_api::{
     AllowedListeners, GROUP, Gateway, Listener, ListenerSet, ProtocolType, RouteGroupKind, TLSModeType,
 };
 use pierhead_model::{
-    Age, CertificateId, ClientAuth, HostPattern, L4Route, ListenerId, Origin, SniRoute, TlsTermination, WildcardDepth,
+    Age, CertificateId, ClientAuth, Filter, HostPattern, L4Route, ListenerId, Origin, SniRoute, TlsTermination,
+    WildcardDepth,
 };
 
 use super::{
     address,
     class::Classes,
     condition::{Fault, PENDING, Verdict, fault},
-    grant, policy, tls,
+    grant, listener_filter, policy, tls,
 };
 use crate::{
     Builder, ObjectName,
@@ -91,6 +92,8 @@ pub(super) struct ListenerState<'w> {
     pub(super) overlapping: Option<Fault>,
     pub(super) tls: Option<TlsTermination>,
     pub(super) client_auth: Option<ClientAuth>,
+    /// Before routing; filled by `listener_filter`.
+    pub(super) filters: Vec<Filter>,
     pub(super) attached: u32,
     pub(super) sni_routes: Vec<(Age, SniRoute)>,
     pub(super) l4_routes: Vec<(Age, Arc<L4Route>)>,
@@ -447,6 +450,7 @@ fn listener<'w>(
         overlapping: None,
         tls: None,
         client_auth: None,
+        filters: Vec::new(),
         attached: 0,
         sni_routes: Vec::new(),
         l4_routes: Vec::new(),
@@ -455,13 +459,7 @@ fn listener<'w>(
 
 /// What the schema allows and we cannot do.
 fn unsupported(spec: &Listener) -> Verdict {
-    if spec.filters.as_ref().is_some_and(|f| !f.requests.is_empty()) {
-        return Err(fault(
-            "UnsupportedValue",
-            "listener filters (GEP-5224) are not supported, and may not be skipped",
-            "remove filters from the listener",
-        ));
-    }
+    listener_filter::check(spec)?;
     let mode = spec.tls.as_ref().map(|tls| &tls.mode);
     match (&spec.protocol, mode) {
         (ProtocolType::Https, Some(TLSModeType::Terminate) | None) => Ok(()),

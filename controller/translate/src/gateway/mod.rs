@@ -14,6 +14,7 @@ mod grpc;
 mod http;
 mod l4;
 mod listener;
+mod listener_filter;
 mod policy;
 mod report;
 mod route;
@@ -68,6 +69,7 @@ pub(crate) fn translate<'w>(
 ) -> Pending<'w> {
     let world = builder.world;
     gateways.resolve(builder);
+    listener_filter::resolve(builder, &mut gateways, &mut policies);
 
     let context = memo::Context::new(world, &builder.settings.gateway_controller, gateways.context(&policies));
     let mut recall = Recall::new(world, context, builder.previous_memo);
@@ -149,6 +151,7 @@ fn kind(listener: &ListenerState<'_>) -> Option<(Transport, ListenerKind)> {
     let http = |detect_misdirected| HttpOptions {
         host_selection: HostSelection::FallThrough,
         detect_misdirected,
+        filters: listener.filters.clone(),
     };
     // "The oldest Route based on creation timestamp", then namespace/name; the others stay accepted and carry nothing.
     let oldest = || {

@@ -298,6 +298,7 @@ fn serve<'w>(
         host_selection: HostSelection::BestOnly,
         // "The SNI host is used for termination and the value of the Host header is used for routing."
         detect_misdirected: false,
+        filters: Vec::new(),
     };
     let settings = builder.settings;
     if !hosts.is_empty() {

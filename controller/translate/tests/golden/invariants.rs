@@ -48,8 +48,10 @@ impl Check<'_> {
 
     fn filters(&mut self, filters: &[Filter]) {
         for filter in filters {
-            if let Filter::Mirror(mirror) = filter {
-                self.backend(&mirror.backend);
+            match filter {
+                Filter::Mirror(mirror) => self.backend(&mirror.backend),
+                Filter::ExternalAuth(auth) => self.backend(&auth.backend),
+                _ => {}
             }
         }
     }
@@ -96,8 +98,11 @@ impl Check<'_> {
                     ListenerKind::Udp { .. } => "udp",
                 });
                 match &listener.kind {
-                    ListenerKind::Http(_) => {}
-                    ListenerKind::Https { tls, .. } => self.termination(tls),
+                    ListenerKind::Http(http) => self.filters(&http.filters),
+                    ListenerKind::Https { tls, http } => {
+                        self.termination(tls);
+                        self.filters(&http.filters);
+                    }
                     ListenerKind::TlsPassthrough { routes } => {
                         routes.iter().for_each(|r| self.weighted(&r.route.backends));
                     }

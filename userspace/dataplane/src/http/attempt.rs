@@ -177,7 +177,7 @@ impl<C: Client> Work<'_, '_, C> {
             Err(_) if expired(deadline) => return Err(timed_out()),
             Err(why) => {
                 tracing::debug!(address = %lease.address(), %why, "no connection to a backend");
-                let reply = Reply::new(503, reason_of(&why));
+                let reply = Reply::new(503, reason_of_open(&why));
                 let failed = (!matches!(why, OpenError::Target)).then_some(Failed::NotBegun);
                 return Err((failed, reply.into()));
             }
@@ -231,7 +231,7 @@ impl<C: Client> Work<'_, '_, C> {
     }
 }
 
-fn reason_of(why: &OpenError) -> Reason {
+pub(super) fn reason_of_open(why: &OpenError) -> Reason {
     match why {
         OpenError::Connect(ConnectError::Tcp(_)) | OpenError::Lost => Reason::ConnectFailed,
         OpenError::Connect(ConnectError::Timeout) => Reason::ConnectTimeout,
@@ -257,7 +257,7 @@ pub(super) fn reason_of_broke(broke: &Broke) -> Reason {
 }
 
 /// Before the answer has begun: what the client is told, if it is still there.
-fn stop_of(broke: Broke) -> Stop {
+pub(super) fn stop_of(broke: Broke) -> Stop {
     let reason = reason_of_broke(&broke);
     match broke {
         Broke::Client(Fault::TooLarge) => Reply::new(413, reason).closing().into(),

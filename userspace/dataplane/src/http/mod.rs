@@ -4,6 +4,7 @@
 //! nothing of accepting and of TLS handshakes.
 
 mod attempt;
+mod authorizing;
 mod body;
 mod buffer;
 mod client;
@@ -21,6 +22,7 @@ mod reply;
 mod rules;
 mod server1;
 mod server2;
+mod subrequest;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,7 @@ pub(crate) use buffer::Buffers;
 pub(crate) use http2::{StreamReader, StreamWriter};
 pub(crate) use io::{Stream, Wire};
 pub(crate) use local::Local;
-pub(crate) use rules::RouteHandle;
+pub(crate) use rules::{Filters, RouteHandle};
 pub(crate) use timer::Timer;
 
 use self::{context::Context, server1::Next};

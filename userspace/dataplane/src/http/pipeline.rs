@@ -1,7 +1,7 @@
 //! A request from its head to the last byte of its answer: a flat list of phases.
 //!
-//! Limits and normalisation → listener and route → request policies, once → backend by weight → attempts → response
-//! policies, once → body → one record. A request holds one runtime from start to end.
+//! Limits and normalisation → listener and its filters → route → request policies, once → backend by weight → attempts →
+//! response policies, once → body → one record. A request holds one runtime from start to end.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     attempt::{Answered, Attempts, reason_of_broke},
+    authorizing::{Bounds, Denial},
     body::Ready,
     client::Client,
     context::Context,
@@ -20,16 +21,20 @@ use super::{
     local::Scratch,
     lookup::View,
     mirroring,
-    policy::{cors::Cors, forwarded, host, path, redirect, rewrite, stream, timeouts},
-    pump,
+    policy::{cors::Cors, ext_authz::Change, forwarded, host, path, redirect, rewrite, stream, timeouts},
+    pump::{self, Patience, Sending},
     reply::Reply,
-    rules::{Filters, Rule},
+    rules::{Filters, Rule, Step},
     tape::Tape,
     timer::Timer,
     tunnel,
     upgrade::{self, Upgrade},
 };
-use crate::{observe::Reason, runtime::ListenerRuntime, upstream::Backend};
+use crate::{
+    observe::Reason,
+    runtime::{HttpSite, ListenerRuntime},
+    upstream::Backend,
+};
 
 /// Why there is no answer of a backend to pass on.
 pub(super) enum Stop {
@@ -62,6 +67,7 @@ pub(crate) async fn run<C: Client>(
         timer: &mut *timer,
         tape: &mut tape,
         facts: &mut facts,
+        added: Vec::new(),
     };
     let result = work.serve(&runtime, scratch, body).await;
     match result {
@@ -112,7 +118,7 @@ async fn answer<C: Client>(
     if reply.close {
         client.close_after();
     }
-    if client.start(&scratch.response, Reply::body(text)).is_err() {
+    if client.start(&scratch.response, Reply::length(text)).is_err() {
         client.abort();
         return;
     }
@@ -136,6 +142,8 @@ pub(super) struct Work<'w, 'r, C> {
     pub(super) timer: &'w mut Timer,
     pub(super) tape: &'w mut Tape,
     pub(super) facts: &'w mut Facts<'r>,
+    /// What authorization services add to the answer.
+    pub(super) added: Vec<Change>,
 }
 
 /// What the route says about a request.
@@ -143,6 +151,14 @@ struct Matched<'r> {
     listener: &'r ListenerRuntime,
     rule: &'r Rule,
     path: &'r PathMatch,
+}
+
+/// What the filters did not change: see [`Work::filter`].
+#[derive(Clone, Copy)]
+struct Filtering<'a, 'r> {
+    matched: &'a Matched<'r>,
+    bounds: Bounds<'a>,
+    origin: Option<&'a OwnedValue>,
 }
 
 impl<'r, C: Client> Work<'_, 'r, C> {
@@ -159,17 +175,42 @@ impl<'r, C: Client> Work<'_, 'r, C> {
 
         let mut upgrade = upgrade::asked(&scratch.request, self.client.protocol(), body);
         Self::normalise(scratch, upgrade.as_ref())?;
-        let matched = self.find(runtime, scratch)?;
-        let limits = matched.listener.limits();
+        let (listener, site) = self.select(runtime, scratch)?;
+        let limits = listener.limits();
         Self::check_length(limits, body)?;
+        if upgrade.is_some() {
+            body = BodyLength::Empty;
+        }
 
+        let early = !site.filters.steps.is_empty() || site.filters.unsupported;
+        if early {
+            self.client_fields(scratch, upgrade.as_ref());
+            if let Some(denial) = self.before_routing(&site.filters, limits, body, scratch).await? {
+                return self.deny(denial, limits, None, scratch).await;
+            }
+        }
+        let matched = self.find(listener, site, scratch)?;
         let origin = matched
             .rule
             .filters
             .cors
             .as_ref()
             .and_then(|_| Cors::origin_of(&scratch.request));
-        self.request_policies(&matched, scratch, upgrade.as_ref())?;
+        if !early {
+            self.client_fields(scratch, upgrade.as_ref());
+        }
+        let filtering = Filtering {
+            matched: &matched,
+            bounds: Bounds {
+                limits,
+                deadline: timeouts::of_exchange(&matched.rule.timeouts, self.facts.began),
+                body,
+            },
+            origin: origin.as_ref(),
+        };
+        if let Some(denial) = self.filter(&matched.rule.filters, filtering, scratch).await? {
+            return self.deny(denial, limits, Some(filtering), scratch).await;
+        }
         let (backend, filters) = self.choose_backend(matched.rule)?;
         if backend.protocol() == BackendProtocol::Http2
             && let Some(upgrade) = upgrade.take()
@@ -179,19 +220,20 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             return Err(Reply::new(501, Reason::BackendProtocol).into());
         }
         let mirrors = mirroring::Due::of(&matched.rule.filters, filters, &scratch.request);
-        self.filter(filters, &matched, scratch)?;
+        if let Some(denial) = self.filter(filters, filtering, scratch).await? {
+            return self.deny(denial, limits, Some(filtering), scratch).await;
+        }
 
-        let keep = matched.rule.retry.is_some() || mirrors.is_some() || scratch.request.method.is_idempotent();
-        *self.tape = Tape::new(keep && body != BodyLength::Empty, limits.body_bytes);
-        if upgrade.is_some() {
-            body = BodyLength::Empty;
+        if self.tape.collected().is_none() {
+            let keep = matched.rule.retry.is_some() || mirrors.is_some() || scratch.request.method.is_idempotent();
+            *self.tape = Tape::new(keep && body != BodyLength::Empty, limits.body_bytes);
         }
         let attempts = Attempts {
             backend,
             rule: matched.rule,
             limits,
             upgrade: upgrade.as_ref(),
-            deadline: timeouts::of_exchange(&matched.rule.timeouts, self.facts.began),
+            deadline: filtering.bounds.deadline,
         };
         let answered = self.attempts(&attempts, scratch, body).await;
         if let Some(mirrors) = mirrors {
@@ -208,8 +250,66 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             // To an extended CONNECT any 2xx says that there is a tunnel (RFC 8441 §5).
             return Err(Reply::new(502, Reason::BackendProtocol).into());
         }
-        Self::response_policies(&matched, filters, &mut scratch.response, origin.as_ref());
-        self.pass_on(answered, limits, scratch).await
+        self.response_policies(Some((&matched, filters)), &mut scratch.response, origin.as_ref());
+        let sending = Sending::new(&answered.upstream);
+        self.pass_on(answered, sending, limits, scratch).await
+    }
+
+    /// Filters of the listener, in the order of the configuration, before any route is looked for.
+    async fn before_routing(
+        &mut self,
+        filters: &'r Filters,
+        limits: &Limits,
+        body: BodyLength,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Denial>, Stop> {
+        if filters.unsupported {
+            return Err(Reply::new(500, Reason::Internal).into());
+        }
+        let bounds = Bounds {
+            limits,
+            deadline: None,
+            body,
+        };
+        for step in &filters.steps {
+            let Step::Authorize(auth) = step else {
+                // The model has no other here.
+                return Err(Reply::new(500, Reason::Internal).into());
+            };
+            // What it needs is large, and most requests do not need it.
+            if let Some(denial) = Box::pin(self.authorize(auth, bounds, scratch)).await? {
+                return Ok(Some(denial));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the client gets of an authorization service in place of a backend's answer.
+    async fn deny(
+        mut self,
+        denial: Denial,
+        limits: &Limits,
+        filtering: Option<Filtering<'_, '_>>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Stop> {
+        let cors = filtering.and_then(|f| Some((f.matched.rule.filters.cors.as_ref()?, f.origin?)));
+        match denial {
+            Denial::Passed(answered) => {
+                self.added.clear();
+                self.response_policies(None, &mut scratch.response, None);
+                if let Some((cors, origin)) = cors {
+                    cors.apply(origin, &mut scratch.response.headers);
+                }
+                // The request's body is not for the service.
+                self.pass_on(*answered, Sending::nothing(), limits, scratch).await
+            }
+            Denial::Reply(mut reply) => {
+                if let Some((cors, origin)) = cors {
+                    cors.apply(origin, reply.headers.get_or_insert_default());
+                }
+                Err(Stop::Reply(*reply))
+            }
+        }
     }
 
     /// Limits and normalisation: before anything is matched, so that matching and forwarding see the same.
@@ -222,8 +322,12 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         path::normalise(&mut scratch.request).map_err(|_| Reply::new(400, Reason::BadRequest))
     }
 
-    /// The listener by SNI or Host, then the best match among its routes only.
-    fn find(&mut self, runtime: &'r crate::runtime::Runtime, scratch: &Scratch) -> Result<Matched<'r>, Reply> {
+    /// The listener by SNI or Host. No filter changes what it is chosen by.
+    fn select(
+        &mut self,
+        runtime: &'r crate::runtime::Runtime,
+        scratch: &Scratch,
+    ) -> Result<(&'r ListenerRuntime, &'r HttpSite), Reply> {
         let conn = &self.cx.conn;
         if runtime.generation == 0 {
             // Nothing is known yet, which says nothing about this request.
@@ -238,7 +342,16 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             host::Selected::Nobody => return Err(nobody()),
         };
         self.facts.listener = Some(listener);
-        let site = listener.http().ok_or_else(nobody)?;
+        Ok((listener, listener.http().ok_or_else(nobody)?))
+    }
+
+    /// The best match among the routes of the listener only.
+    fn find(
+        &mut self,
+        listener: &'r ListenerRuntime,
+        site: &'r HttpSite,
+        scratch: &Scratch,
+    ) -> Result<Matched<'r>, Reply> {
         let view = View {
             host: &scratch.host,
             head: &scratch.request,
@@ -266,13 +379,8 @@ impl<'r, C: Client> Work<'_, 'r, C> {
     }
 
     /// Once per request. Fields of the connection go first, so that nothing a filter sets is taken for one; forwarded
-    /// fields next, so that filters see and may change them; filters last.
-    fn request_policies(
-        &self,
-        matched: &Matched<'_>,
-        scratch: &mut Scratch,
-        upgrade: Option<&Upgrade>,
-    ) -> Result<(), Reply> {
+    /// fields next, so that filters see and may change them.
+    fn client_fields(&self, scratch: &mut Scratch, upgrade: Option<&Upgrade>) {
         let head = &mut scratch.request;
         pierhead_http1::strip_hop_by_hop(&mut head.headers);
         // The expectation is kept by us.
@@ -288,42 +396,56 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         if let Some(upgrade) = upgrade {
             upgrade.prepare(head, || pool.random());
         }
-        self.filter(&matched.rule.filters, matched, scratch)
     }
 
-    /// The filters of a rule, or of the backend reference that was chosen. First what answers without a backend.
-    fn filter(&self, filters: &Filters, matched: &Matched<'_>, scratch: &mut Scratch) -> Result<(), Reply> {
+    /// The filters of a rule, or of the backend reference that was chosen, in the order of the configuration. First what
+    /// asks for no permission: preflights carry no credentials and are not for the backend.
+    async fn filter(
+        &mut self,
+        filters: &'r Filters,
+        filtering: Filtering<'_, 'r>,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Denial>, Stop> {
         if filters.unsupported {
-            return Err(Reply::new(500, Reason::Internal));
+            return Err(Reply::new(500, Reason::Internal).into());
         }
-        let head = &mut scratch.request;
-        // Preflights carry no credentials and are not for the backend.
         if let Some(cors) = &filters.cors
-            && Cors::is_preflight(head)
+            && Cors::is_preflight(&scratch.request)
         {
             let mut reply = Reply::new(204, Reason::Answered);
-            reply.headers = Some(Box::new(cors.preflight(head)));
-            return Err(reply);
+            reply.headers = Some(Box::new(cors.preflight(&scratch.request)));
+            return Err(reply.into());
         }
-        if let Some(filter) = &filters.redirect {
-            let place = redirect::Place {
-                https: self.cx.https,
-                port: matched.listener.model.port,
-                found: matched.path,
-            };
-            let location = redirect::location(filter, head, place);
-            let mut reply = Reply::new(filter.status, Reason::Redirected);
-            reply.location = Value::new(&location).ok().map(|value| value.to_owned());
-            return Err(reply);
+        let matched = filtering.matched;
+        for step in &filters.steps {
+            let head = &mut scratch.request;
+            match step {
+                Step::Modify(modifier) => modifier.apply(&mut head.headers),
+                Step::Rewrite(filter) => {
+                    let rewritten = rewrite::apply(filter, matched.path, head);
+                    rewritten.map_err(|_| Reply::new(500, Reason::Internal))?;
+                }
+                Step::Redirect(filter) => {
+                    let place = redirect::Place {
+                        https: self.cx.https,
+                        port: matched.listener.model.port,
+                        found: matched.path,
+                    };
+                    let location = redirect::location(filter, head, place);
+                    let mut reply = Reply::new(filter.status, Reason::Redirected);
+                    reply.location = Value::new(&location).ok().map(|value| value.to_owned());
+                    return Err(reply.into());
+                }
+                Step::Authorize(auth) => {
+                    // What it needs is large, and most requests do not need it.
+                    let denial = Box::pin(self.authorize(auth, filtering.bounds, scratch)).await?;
+                    if denial.is_some() {
+                        return Ok(denial);
+                    }
+                }
+            }
         }
-        for modifier in &filters.request {
-            modifier.apply(&mut head.headers);
-        }
-        if let Some(filter) = &filters.rewrite {
-            let rewritten = rewrite::apply(filter, matched.path, head);
-            rewritten.map_err(|_| Reply::new(500, Reason::Internal))?;
-        }
-        Ok(())
+        Ok(None)
     }
 
     /// By weight, exact over all workers. Whatever share falls on something unusable fails.
@@ -337,20 +459,25 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         Ok((backend, filters))
     }
 
-    /// Once per answer. Fields of the connection first; then CORS, which replaces what the backend said; then modifiers,
-    /// those of the backend reference before those of the rule.
+    /// Once per answer. Fields of the connection first; then CORS, which replaces what the backend said; then what
+    /// authorization services add; then modifiers, those of the backend reference before those of the rule.
     fn response_policies(
-        matched: &Matched<'_>,
-        filters: &Filters,
+        &self,
+        matched: Option<(&Matched<'_>, &Filters)>,
         head: &mut ResponseHead,
         origin: Option<&OwnedValue>,
     ) {
         pierhead_http1::strip_hop_by_hop(&mut head.headers);
-        if let (Some(cors), Some(origin)) = (&matched.rule.filters.cors, origin) {
-            cors.apply(origin, &mut head.headers);
-        }
-        for modifier in filters.response.iter().chain(&matched.rule.filters.response) {
-            modifier.apply(&mut head.headers);
+        if let Some((matched, filters)) = matched {
+            if let (Some(cors), Some(origin)) = (&matched.rule.filters.cors, origin) {
+                cors.apply(origin, &mut head.headers);
+            }
+            for change in &self.added {
+                change.apply(&mut head.headers);
+            }
+            for modifier in filters.response.iter().chain(&matched.rule.filters.response) {
+                modifier.apply(&mut head.headers);
+            }
         }
         if !head.headers.contains(Known::Date) {
             encode::ensure_date(&mut head.headers, &local::date());
@@ -358,7 +485,13 @@ impl<'r, C: Client> Work<'_, 'r, C> {
     }
 
     /// Head, body, trailers.
-    async fn pass_on(self, answered: Answered, limits: &Limits, scratch: &Scratch) -> Result<(), Stop> {
+    async fn pass_on(
+        self,
+        answered: Answered,
+        sending: Sending,
+        limits: &Limits,
+        scratch: &Scratch,
+    ) -> Result<(), Stop> {
         let Answered {
             mut upstream,
             length,
@@ -369,15 +502,18 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         self.client
             .start(&scratch.response, length)
             .map_err(|_| Stop::Broken(Reason::ClientClosed))?;
-        let idle = stream::idle_limit(&scratch.response.headers, limits);
+        let patience = Patience {
+            deadline,
+            idle: stream::idle_limit(&scratch.response.headers, limits),
+        };
         let mut bytes = 0;
         let relayed = pump::relay(
             self.client,
             self.tape,
             &mut upstream,
+            sending,
             self.timer,
-            deadline,
-            idle,
+            patience,
             &mut bytes,
         );
         let relayed = relayed.await;
@@ -399,7 +535,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         let Some(wire) = answered.upstream.into_wire() else {
             return Err(Reply::new(502, Reason::BackendProtocol).into());
         };
-        Self::response_policies(matched, filters, &mut scratch.response, origin.as_ref());
+        self.response_policies(Some((matched, filters)), &mut scratch.response, origin.as_ref());
         upgrade.answer(&mut scratch.response, scratch.request.version == Version::Http2);
         self.facts.status = scratch.response.status.code();
         self.client

@@ -31,6 +31,13 @@ pub(crate) enum Broke {
     Deadline,
 }
 
+/// How long an answer may take, in all and between two movements.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) idle: Duration,
+}
+
 /// Silence, measured without asking the clock for every byte.
 struct Idle {
     limit: Duration,
@@ -116,8 +123,51 @@ pub(crate) async fn ask<C: Client>(
     .await
 }
 
+/// Takes the whole of a request's body onto the tape, if there is room for it.
+pub(crate) async fn collect<C: Client>(
+    client: &mut C,
+    tape: &mut Tape,
+    timer: &mut Timer,
+    deadline: Option<Instant>,
+    idle: Duration,
+) -> Result<(), Broke> {
+    let mut silence = Idle::new(idle);
+    poll_fn(|cx| {
+        loop {
+            let mut upload = Upload { client, tape };
+            match upload.poll_front(cx) {
+                Poll::Ready(Ok(Front::Data)) => {
+                    let count = upload.data().len();
+                    upload.consume(count);
+                    silence.moved = true;
+                    if tape.is_torn() {
+                        return Poll::Ready(Err(Broke::Client(Fault::TooLarge)));
+                    }
+                }
+                Poll::Ready(Ok(Front::End)) => {
+                    tape.rewind();
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(Broke::Client(fault))),
+                Poll::Pending => break,
+            }
+        }
+        // The client may wait for `100 Continue`.
+        if let Poll::Ready(Err(fault)) = client.poll_flush(cx) {
+            return Poll::Ready(Err(Broke::Client(fault)));
+        }
+        timer.set(earlier(deadline, Some(silence.deadline())));
+        if timer.poll(cx).is_ready() {
+            let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            return Poll::Ready(Err(if expired { Broke::Deadline } else { Broke::ClientIdle }));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// The request's body on its way.
-struct Sending {
+pub(crate) struct Sending {
     sent: bool,
     /// The backend takes no more; its answer may still come.
     refused: bool,
@@ -126,9 +176,18 @@ struct Sending {
 }
 
 impl Sending {
-    fn new(upstream: &Upstream) -> Self {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
         Self {
             sent: upstream.is_sent(),
+            refused: false,
+            stalled: false,
+        }
+    }
+
+    /// Of a request whose body is not the client's.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            sent: true,
             refused: false,
             stalled: false,
         }
@@ -181,12 +240,11 @@ pub(crate) async fn relay<C: Client>(
     client: &mut C,
     tape: &mut Tape,
     upstream: &mut Upstream,
+    mut sending: Sending,
     timer: &mut Timer,
-    deadline: Option<Instant>,
-    idle: Duration,
+    Patience { deadline, idle }: Patience,
     bytes: &mut u64,
 ) -> Result<(), Broke> {
-    let mut sending = Sending::new(upstream);
     let mut silence: Option<Idle> = None;
     let mut received = false;
     poll_fn(|cx| {

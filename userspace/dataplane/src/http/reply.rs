@@ -13,6 +13,8 @@ pub(crate) struct Reply {
     /// Further fields.
     pub(crate) headers: Option<Box<Headers>>,
     pub(crate) location: Option<OwnedValue>,
+    /// In place of a text that repeats the status.
+    pub(crate) body: Option<String>,
     /// Nothing more is read from this client.
     pub(crate) close: bool,
 }
@@ -24,6 +26,7 @@ impl Reply {
             reason,
             headers: None,
             location: None,
+            body: None,
             close: false,
         }
     }
@@ -34,7 +37,7 @@ impl Reply {
     }
 
     /// Writes the head into `head`; returns the body's text.
-    pub(crate) fn write(&self, grpc: bool, head: &mut ResponseHead) -> &'static str {
+    pub(crate) fn write(&self, grpc: bool, head: &mut ResponseHead) -> &str {
         head.clear();
         let status = Status::new(self.status).unwrap_or(Status::OK);
         encode::ensure_date(&mut head.headers, &local::date());
@@ -56,15 +59,19 @@ impl Reply {
         if let Some(location) = &self.location {
             head.headers.append(Known::Location, location.as_value());
         }
-        if self.status < 400 {
-            return "";
+        let text = match &self.body {
+            Some(body) => body.as_str(),
+            None if self.status < 400 => "",
+            None => status.reason(),
+        };
+        if !text.is_empty() && !head.headers.contains(Known::ContentType) {
+            head.headers
+                .append(Known::ContentType, Value::from_static("text/plain; charset=utf-8"));
         }
-        head.headers
-            .append(Known::ContentType, Value::from_static("text/plain; charset=utf-8"));
-        status.reason()
+        text
     }
 
-    pub(crate) fn body(text: &str) -> BodyLength {
+    pub(crate) fn length(text: &str) -> BodyLength {
         BodyLength::Exact(text.len() as u64)
     }
 }

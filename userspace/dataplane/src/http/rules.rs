@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pierhead_model::{Filter, HttpRoute, RedirectFilter, Retry, Timeouts, UrlRewriteFilter};
 
-use super::policy::{cors::Cors, headers::Modifier, mirror::Mirror};
+use super::policy::{cors::Cors, external_auth::ExternalAuth, headers::Modifier, mirror::Mirror};
 use crate::upstream::{Backends, Weighted};
 
 /// What the pipeline keeps per route. Cheap to clone; equal only to itself.
@@ -27,38 +27,55 @@ pub(crate) struct Rule {
     pub(crate) retry: Option<Retry>,
 }
 
-/// The filters of a rule or of a backend reference.
+/// The filters of a rule, of a backend reference, or of a listener.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
     /// A filter that is not understood: 500, never skipped.
     pub(crate) unsupported: bool,
     pub(crate) cors: Option<Cors>,
-    pub(crate) redirect: Option<RedirectFilter>,
-    pub(crate) request: Vec<Modifier>,
-    pub(crate) rewrite: Option<UrlRewriteFilter>,
+    /// What changes or answers a request, in the order of the configuration.
+    pub(crate) steps: Vec<Step>,
     pub(crate) mirrors: Vec<Mirror>,
     pub(crate) response: Vec<Modifier>,
 }
 
+/// One thing done to a request.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Modify(Modifier),
+    Rewrite(UrlRewriteFilter),
+    Redirect(RedirectFilter),
+    Authorize(Box<ExternalAuth>),
+}
+
 impl Filters {
-    fn compile(models: &[Filter], backends: &Backends) -> Self {
+    pub(crate) fn compile(models: &[Filter], backends: &Backends) -> Self {
         let mut filters = Self::default();
         for model in models {
             match model {
-                Filter::RequestHeaders(modifier) => filters.request.push(Modifier::compile(modifier)),
+                Filter::RequestHeaders(modifier) => filters.steps.push(Step::Modify(Modifier::compile(modifier))),
                 Filter::ResponseHeaders(modifier) => filters.response.push(Modifier::compile(modifier)),
-                Filter::Redirect(redirect) => filters.redirect = Some(redirect.clone()),
-                Filter::UrlRewrite(rewrite) => filters.rewrite = Some(rewrite.clone()),
+                Filter::Redirect(redirect) => filters.steps.push(Step::Redirect(redirect.clone())),
+                Filter::UrlRewrite(rewrite) => filters.steps.push(Step::Rewrite(rewrite.clone())),
                 Filter::Mirror(mirror) => filters.mirrors.push(Mirror::compile(mirror, backends)),
                 Filter::Cors(cors) => filters.cors = Some(Cors::compile(cors)),
+                Filter::ExternalAuth(auth) => {
+                    let auth = Box::new(ExternalAuth::compile(auth, backends));
+                    filters.steps.push(Step::Authorize(auth));
+                }
                 Filter::Unsupported { .. } => filters.unsupported = true,
             }
         }
         filters
     }
 
-    fn is_current(&self, backends: &Backends) -> bool {
-        self.mirrors.iter().all(|mirror| mirror.is_current(backends))
+    /// Whether compiling again with `backends` would give the same.
+    pub(crate) fn is_current(&self, backends: &Backends) -> bool {
+        let current = |step: &Step| match step {
+            Step::Authorize(auth) => auth.is_current(backends),
+            Step::Modify(_) | Step::Rewrite(_) | Step::Redirect(_) => true,
+        };
+        self.mirrors.iter().all(|mirror| mirror.is_current(backends)) && self.steps.iter().all(current)
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Tape {
     pub(crate) received: u64,
     /// Most that may be taken.
     limit: Option<u64>,
+    /// Most that is kept.
+    room: usize,
 }
 
 impl Tape {
@@ -35,8 +37,27 @@ impl Tape {
         Self {
             wanted,
             limit,
+            room: MAX,
             ..Self::default()
         }
+    }
+
+    /// Keeps the whole body, up to `room` bytes, before anything is sent.
+    pub(crate) fn collecting(room: usize, limit: Option<u64>) -> Self {
+        Self {
+            room,
+            ..Self::new(true, limit)
+        }
+    }
+
+    /// Whether more than can be kept has come.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// The whole body, in a tape that was collecting.
+    pub(crate) fn collected(&self) -> Option<&[u8]> {
+        (self.complete && self.wanted && !self.torn).then_some(&self.bytes[..])
     }
 
     /// Whether the body can be sent from its beginning: all that was taken from the client is here.
@@ -60,7 +81,7 @@ impl Tape {
         if !self.wanted || self.torn {
             return;
         }
-        if self.bytes.len() + data.len() > MAX {
+        if self.bytes.len() + data.len() > self.room {
             self.torn = true;
             self.bytes = Vec::new();
         } else {

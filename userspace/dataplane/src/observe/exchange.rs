@@ -24,6 +24,8 @@ pub(crate) enum Reason {
     LimitReached,
     Redirected,
     Answered,
+    /// By an authorization service.
+    Denied,
     Draining,
     Internal,
     // The configuration's.
@@ -39,10 +41,12 @@ pub(crate) enum Reason {
     BackendTimeout,
     RequestTimeout,
     IdleTimeout,
+    /// An authorization service gave no answer, or none that can be used.
+    AuthFailed,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Done,
         Self::ClientClosed,
         Self::ClientReset,
@@ -57,6 +61,7 @@ impl Reason {
         Self::LimitReached,
         Self::Redirected,
         Self::Answered,
+        Self::Denied,
         Self::Draining,
         Self::Internal,
         Self::BackendInvalid,
@@ -70,6 +75,7 @@ impl Reason {
         Self::BackendTimeout,
         Self::RequestTimeout,
         Self::IdleTimeout,
+        Self::AuthFailed,
     ];
     pub(crate) const COUNT: usize = Self::ALL.len();
 
@@ -89,6 +95,7 @@ impl Reason {
             Self::LimitReached => "limit_reached",
             Self::Redirected => "redirected",
             Self::Answered => "answered",
+            Self::Denied => "denied",
             Self::Draining => "draining",
             Self::Internal => "internal",
             Self::BackendInvalid => "backend_invalid",
@@ -102,6 +109,7 @@ impl Reason {
             Self::BackendTimeout => "backend_timeout",
             Self::RequestTimeout => "request_timeout",
             Self::IdleTimeout => "idle_timeout",
+            Self::AuthFailed => "auth_failed",
         }
     }
 

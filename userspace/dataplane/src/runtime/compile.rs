@@ -11,7 +11,7 @@ use pierhead_route::RouteTable;
 
 use super::{BindRuntime, BindTable, Gauge, HttpSite, L4Target, ListenerRuntime, Protocol, Runtime, SniTargets};
 use crate::{
-    http::RouteHandle,
+    http::{Filters, RouteHandle},
     observe::Registry,
     tls::TlsStore,
     upstream::{Backends, Resolved},
@@ -177,8 +177,15 @@ impl Compiler {
                 },
                 |site| Arc::clone(&site.table),
             );
+            let kept =
+                old_site.filter(|site| site.options.filters == options.filters && site.filters.is_current(backends));
+            let filters = kept.map_or_else(
+                || Arc::new(Filters::compile(&options.filters, backends)),
+                |site| Arc::clone(&site.filters),
+            );
             HttpSite {
                 options: options.clone(),
+                filters,
                 table,
             }
         };
@@ -255,10 +262,11 @@ fn same_protocol(a: &Protocol, b: &Protocol) -> bool {
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     };
+    let same_site = |a: &HttpSite, b: &HttpSite| Arc::ptr_eq(&a.table, &b.table) && Arc::ptr_eq(&a.filters, &b.filters);
     match (a, b) {
-        (Protocol::Http(a), Protocol::Http(b)) => Arc::ptr_eq(&a.table, &b.table),
+        (Protocol::Http(a), Protocol::Http(b)) => same_site(a, b),
         (Protocol::Https { tls: ta, http: a }, Protocol::Https { tls: tb, http: b }) => {
-            ta.is_same(tb) && Arc::ptr_eq(&a.table, &b.table)
+            ta.is_same(tb) && same_site(a, b)
         }
         (Protocol::TlsPassthrough(a), Protocol::TlsPassthrough(b)) => same_targets(a, b),
         (Protocol::TlsTerminate { tls: ta, targets: a }, Protocol::TlsTerminate { tls: tb, targets: b }) => {

@@ -5,7 +5,7 @@ use pierhead_route::{HostMap, RouteTable};
 
 use super::Gauge;
 use crate::{
-    http::RouteHandle,
+    http::{Filters, RouteHandle},
     observe::{ListenerCells, PerWorker},
     tls::TlsServer,
     upstream::{Backends, Weighted},
@@ -107,6 +107,8 @@ pub(crate) enum Protocol {
 #[derive(Debug)]
 pub(crate) struct HttpSite {
     pub(crate) options: HttpOptions,
+    /// Before routing.
+    pub(crate) filters: Arc<Filters>,
     pub(crate) table: Arc<RouteTable<RouteHandle>>,
 }
 

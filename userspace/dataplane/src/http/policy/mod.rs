@@ -2,6 +2,8 @@
 //! run is decided by the pipeline alone.
 
 pub(super) mod cors;
+pub(super) mod ext_authz;
+pub(super) mod external_auth;
 pub(super) mod forwarded;
 pub(super) mod headers;
 pub(super) mod host;

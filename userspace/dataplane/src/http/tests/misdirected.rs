@@ -31,6 +31,7 @@ fn change(snapshot: &mut Snapshot) {
                 http: HttpOptions {
                     host_selection: HostSelection::FallThrough,
                     detect_misdirected: true,
+                    filters: Vec::new(),
                 },
             },
             limits: Limits::default(),

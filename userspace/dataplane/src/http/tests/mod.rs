@@ -1,5 +1,6 @@
 //! The pipeline on real sockets: raw bytes in, raw bytes out. One worker, everything in one thread.
 
+mod external_auth;
 mod filters;
 mod framing;
 mod http2;
@@ -88,6 +89,7 @@ pub(super) struct Setup {
     pub(super) rules: Vec<Rule>,
     pub(super) backends: Vec<(&'static str, BackendProtocol, Vec<SocketAddr>)>,
     pub(super) limits: Limits,
+    pub(super) listener_filters: Vec<Filter>,
     /// Of all backends.
     pub(super) tls: Option<BackendTls>,
     pub(super) trust: Vec<TrustAnchors>,
@@ -108,6 +110,7 @@ impl Setup {
                 .map(|(name, address)| (*name, BackendProtocol::Http1, vec![*address]))
                 .collect(),
             limits: Limits::default(),
+            listener_filters: Vec::new(),
             tls: None,
             trust: Vec::new(),
         }
@@ -143,6 +146,7 @@ impl Setup {
                     kind: ListenerKind::Http(HttpOptions {
                         host_selection: HostSelection::FallThrough,
                         detect_misdirected: true,
+                        filters: self.listener_filters.clone(),
                     }),
                     limits: self.limits.clone(),
                 })],
