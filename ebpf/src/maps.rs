@@ -4,8 +4,8 @@ use aya_ebpf::btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpu
 use aya_ebpf::macros::btf_map;
 use pierhead_abi::l4::{Backend, Flow, FlowKey, Gate, Outcome, PieceKey, Place, Replies, Slot, Traffic};
 use pierhead_abi::layout::{
-    F_INNER_MAP, F_MMAPABLE, F_NO_PREALLOC, MAX_BACKENDS, MAX_BINDINGS, MAX_FLOWS, MAX_OWNED, MAX_PIECES, MAX_SOCKETS,
-    MAX_VIPS, MAX_WORKERS, control,
+    F_INNER_MAP, F_MMAPABLE, F_NO_PREALLOC, MAX_BACKENDS, MAX_BINDINGS, MAX_FLOWS, MAX_LOADS, MAX_OWNED, MAX_PIECES,
+    MAX_SOCKETS, MAX_VIPS, control,
 };
 use pierhead_abi::maglev::SIZES;
 use pierhead_abi::steer::{Binding, BindingKey, Owned, Steered};
@@ -26,9 +26,9 @@ pub static OWNED: LpmTrie<[u32; 4], Owned, MAX_OWNED> = LpmTrie::new();
 #[btf_map]
 pub static SOCKETS: SockMap<MAX_SOCKETS> = SockMap::new();
 
-/// Connections of each worker; workers write it through shared memory.
+/// Connections of each worker, by generation and worker; workers write it through shared memory.
 #[btf_map]
-pub static LOADS: Array<u64, MAX_WORKERS, { F_MMAPABLE as usize }> = Array::new();
+pub static LOADS: Array<u64, MAX_LOADS, { F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map]
 pub static STEERED: PerCpuArray<u64, { Steered::COUNT }> = PerCpuArray::new();

@@ -5,7 +5,7 @@ use aya_ebpf::programs::SkLookupContext;
 use core::ptr;
 use pierhead_abi::layout::control;
 use pierhead_abi::packet::TCP;
-use pierhead_abi::steer::{Binding, BindingKey, SocketKind, Steered, action, busier, on_miss, socket_index};
+use pierhead_abi::steer::{Binding, BindingKey, SocketKind, Steered, action, busier, load_index, on_miss, socket_index};
 use pierhead_abi::{Addr, Port, hash};
 
 use crate::maps::{self, BINDINGS, LOADS, OWNED, SOCKETS, STEERED};
@@ -144,7 +144,7 @@ pub fn steer(ctx: &SkLookupContext) -> Steered {
     let first = hash::scale(flow, workers);
     let second = hash::scale(hash::mix(flow), workers);
     // A datagram has no connection to count: its worker never changes.
-    let swap = lookup.protocol == TCP && busier(load(first), load(second));
+    let swap = lookup.protocol == TCP && busier(load(generation, first), load(generation, second));
     let (chosen, other) = if swap { (second, first) } else { (first, second) };
     if assign(ctx, socket_index(generation, chosen, kind)) {
         return if swap {
@@ -161,8 +161,8 @@ pub fn steer(ctx: &SkLookupContext) -> Steered {
 }
 
 #[inline(always)]
-fn load(worker: u32) -> u64 {
-    match LOADS.get_ptr(worker) {
+fn load(generation: u32, worker: u32) -> u64 {
+    match LOADS.get_ptr(load_index(generation, worker)) {
         // SAFETY: an element of an array map stays valid; workers write it at any time, so it is read once, whole.
         Some(load) => unsafe { ptr::read_volatile(load) },
         None => 0,

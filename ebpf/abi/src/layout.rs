@@ -2,7 +2,7 @@
 
 /// Part of the pin path. Raise it whenever a key, a value, a limit or the meaning of one changes: a process with
 /// another layout then opens its own maps beside the old ones, instead of reading them wrongly.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Slots of the `CONTROL` array, each one `u64` that is written whole.
 pub mod control {
@@ -17,8 +17,10 @@ pub mod control {
     pub const SEED: u32 = 4;
     /// New flows that one CPU may insert per window; beyond it they go up the stack, where SYN cookies work.
     pub const GATE: u32 = 5;
-    /// Process id of the process that activated last. For messages only.
+    /// Token of the process that activated last: a random number above its process id.
     pub const OWNER: u32 = 6;
+    /// Token of the process that changed other maps last. Another one reads them again before it changes them.
+    pub const WRITER: u32 = 7;
     pub const SLOTS: usize = 8;
 }
 
@@ -28,6 +30,8 @@ pub const MAX_WORKERS: usize = 256;
 /// Sockets of one worker: TCP and UDP, IPv4 and IPv6.
 pub const SOCKETS_PER_WORKER: usize = 4;
 pub const MAX_SOCKETS: usize = GENERATIONS * MAX_WORKERS * SOCKETS_PER_WORKER;
+/// Connection counters: one per worker and generation, so that a process that drains does not count in its successor's.
+pub const MAX_LOADS: usize = GENERATIONS * MAX_WORKERS;
 
 pub const MAX_BINDINGS: usize = 65_536;
 pub const MAX_OWNED: usize = 16_384;

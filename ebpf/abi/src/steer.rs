@@ -90,6 +90,12 @@ pub const fn socket_index(generation: u32, worker: u32, kind: SocketKind) -> u32
     ((generation & 1) * MAX_WORKERS as u32 + worker % MAX_WORKERS as u32) * SOCKETS_PER_WORKER as u32 + kind as u32
 }
 
+/// Index into `LOADS`. Generation and worker beyond their limits wrap, as above.
+#[inline(always)]
+pub const fn load_index(generation: u32, worker: u32) -> u32 {
+    (generation & 1) * MAX_WORKERS as u32 + worker % MAX_WORKERS as u32
+}
+
 /// Of the two workers a flow's hash names, the second only when the first is clearly busier.
 ///
 /// The plain choice is the first, so that it does not change between a SYN and the ACK that ends its handshake: with
@@ -184,7 +190,9 @@ mod tests {
                     assert!((index as usize) < crate::layout::MAX_SOCKETS);
                     assert!(seen.insert(index));
                 }
+                assert!((load_index(generation, worker) as usize) < crate::layout::MAX_LOADS);
             }
+            assert_eq!(load_index(generation, 1), load_index(generation, 0) + 1);
         }
     }
 

@@ -14,6 +14,9 @@ pub enum KernelError {
         .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
     SecondInstance { pid: Option<u64> },
+    /// Not an error of the machine: this process is on its way out.
+    #[error("a successor has taken over")]
+    Superseded,
     #[error("{path} is occupied by something that is not ours ({what}); fix: remove it, or run `pierhead uninstall`")]
     OccupiedPin { path: PathBuf, what: String },
     #[error("cannot {what} {path}: {source}")]

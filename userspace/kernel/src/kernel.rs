@@ -25,7 +25,7 @@ use crate::loads::Loads;
 use crate::maps::Maps;
 use crate::netlink::Netlink;
 use crate::object::OBJECT;
-use crate::pins::{self, Lock, Pins, STEER_LINK, pin};
+use crate::pins::{self, Lock, Pins, STEER_LINK, Turn, pin};
 use crate::plan::{MapOp, State, plan};
 use crate::probe::probe;
 use crate::{surroundings, sys, wanted};
@@ -95,8 +95,8 @@ const LEASE_NS: u64 = 60_000_000_000;
 
 /// The kernel data plane of this network namespace. Dropping it leaves everything pinned, for a successor.
 ///
-/// Order: [`Self::open`], [`Self::register`] for each worker, [`Self::apply`], [`Self::activate`]; then `apply` for each
-/// change and [`Self::tick`] every second.
+/// Order: [`Self::open`], [`Self::take_charge`]; then [`Self::apply`] for each change and [`Self::tick`] every second. When
+/// [`Self::superseded`] says so, [`Self::release`].
 pub struct Kernel {
     options: Options,
     pins: Pins,
@@ -113,6 +113,8 @@ pub struct Kernel {
     lock: Option<Lock>,
     successor: Option<Lock>,
     attached: BTreeSet<u32>,
+    /// Given out once, so that all that count do so in the same generation.
+    loads: Option<Loads>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -163,6 +165,7 @@ impl Kernel {
                 lock,
                 successor,
                 attached: BTreeSet::new(),
+                loads: None,
             }
         };
         kernel.load_program::<SkLookup>(program::STEER, SkLookup::load)?;
@@ -245,8 +248,35 @@ impl Kernel {
     /// # Errors
     /// When a program cannot be attached. The sockets may be in charge then; dropping them is safe.
     pub fn activate(&mut self) -> Result<(), KernelError> {
+        let _turn = Turn::take()?;
+        self.activate_in_turn()
+    }
+
+    /// Registers the workers' sockets, brings the maps to what the snapshot wants and activates, with nobody else at the
+    /// maps in between. A predecessor serves until the end of it, and its connections stay with it.
+    ///
+    /// # Errors
+    /// As of [`Self::register`], [`Self::apply`] and [`Self::activate`]. A predecessor stays in charge when registering
+    /// fails, and finds what was changed with its next change.
+    pub fn take_charge(
+        &mut self,
+        workers: &[WorkerSockets<'_>],
+        snapshot: &Snapshot,
+    ) -> Result<Vec<DataPathReport>, KernelError> {
+        let _turn = Turn::take()?;
+        // Whoever opened these maps in the meantime may have activated: his sockets are not to be overwritten.
+        self.generation = 1 - (self.maps.control(control::ACTIVE)? as u32 & 1);
+        for (worker, sockets) in workers.iter().enumerate() {
+            self.register(worker, sockets)?;
+        }
+        let reports = self.apply_in_turn(snapshot)?;
+        self.activate_in_turn()?;
+        Ok(reports)
+    }
+
+    fn activate_in_turn(&mut self) -> Result<(), KernelError> {
         let generation = self.generation;
-        self.loads()?.reset();
+        self.loads()?.begin(generation);
         self.maps
             .set_control(control::WORKERS + generation, self.workers as u64)?;
         self.maps.set_control(control::LEASE, sys::monotonic_ns() + LEASE_NS)?;
@@ -263,15 +293,41 @@ impl Kernel {
 
     /// Whether a successor has taken over: time to drain and end.
     pub fn superseded(&self) -> bool {
-        self.active && self.maps.control(control::OWNER).is_ok_and(|owner| owner != self.token)
+        self.active && (self.maps.control(control::OWNER).is_ok_and(|owner| owner != self.token) || self.is_replaced())
+    }
+
+    /// A successor of another layout has maps of its own, and removed ours.
+    fn is_replaced(&self) -> bool {
+        !self.pins.path(STEER_LINK).exists() && self.pins.others().iter().any(|other| other.join(STEER_LINK).exists())
+    }
+
+    /// Lets go of the namespace once a successor has it; sockets stay, for what is on its way to them.
+    pub fn release(&mut self) {
+        self.lock = None;
+        self.successor = None;
+        if let Some(loads) = &self.loads {
+            loads.end();
+        }
     }
 
     /// Brings the maps to what the snapshot wants, and says what carries each bind. On an error the maps are between the
     /// two; the next call starts from what is really there.
     ///
     /// # Errors
-    /// When the kernel refuses a change.
+    /// When the kernel refuses a change, or a successor has taken over.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Result<Vec<DataPathReport>, KernelError> {
+        let _turn = Turn::take()?;
+        if self.superseded() {
+            return Err(KernelError::Superseded);
+        }
+        self.apply_in_turn(snapshot)
+    }
+
+    fn apply_in_turn(&mut self, snapshot: &Snapshot) -> Result<Vec<DataPathReport>, KernelError> {
+        if self.maps.control(control::WRITER)? != self.token {
+            self.reread()?;
+            self.maps.set_control(control::WRITER, self.token)?;
+        }
         let mut around = self.look(snapshot)?;
         if self.options.mode == Mode::Steer {
             around.no_l4 = Some("layer 4 in the kernel is switched off".to_owned());
@@ -354,7 +410,8 @@ impl Kernel {
                 self.successor = None;
             }
         }
-        if self.options.mode == Mode::Full
+        if self.active
+            && self.options.mode == Mode::Full
             && let Some(fd) = self.maps.flows_fd()
         {
             let alive: BTreeSet<_> = self.state.pairs.values().copied().collect();
@@ -373,12 +430,17 @@ impl Kernel {
     ///
     /// # Errors
     /// When the memory cannot be mapped.
-    pub fn loads(&self) -> Result<Loads, KernelError> {
+    pub fn loads(&mut self) -> Result<Loads, KernelError> {
+        if let Some(loads) = &self.loads {
+            return Ok(loads.clone());
+        }
         let fd = self.maps.loads_fd().ok_or_else(|| KernelError::System {
             what: "map the connection counters",
             source: io::ErrorKind::InvalidData.into(),
         })?;
-        Loads::map(fd).map_err(KernelError::system("map the connection counters"))
+        let loads = Loads::map(fd, self.generation).map_err(KernelError::system("map the connection counters"))?;
+        self.loads = Some(loads.clone());
+        Ok(loads)
     }
 
     /// All counters.
@@ -565,12 +627,12 @@ pub fn uninstall() -> Result<Vec<String>, KernelError> {
 }
 
 /// Makes exactly these prefixes local in the current network namespace, for when no programs are loaded: adds what is
-/// missing and takes back what an earlier call or an earlier process added. Returns those that could not be added, and
-/// why.
+/// missing and takes back what an earlier call or an earlier process added, unless that one is still there (`beside`).
+/// Returns those that could not be added, and why.
 ///
 /// # Errors
 /// When the routes cannot be read, or one cannot be taken back.
-pub fn make_local(wanted: &BTreeSet<IpNet>) -> Result<Vec<(IpNet, io::Error)>, KernelError> {
+pub fn make_local(wanted: &BTreeSet<IpNet>, beside: bool) -> Result<Vec<(IpNet, io::Error)>, KernelError> {
     let mut netlink = Netlink::open().map_err(KernelError::system("open rtnetlink"))?;
     let there = netlink.locals().map_err(KernelError::system("read the local routes"))?;
     let mut failed = Vec::new();
@@ -579,7 +641,7 @@ pub fn make_local(wanted: &BTreeSet<IpNet>) -> Result<Vec<(IpNet, io::Error)>, K
             failed.push((*net, error));
         }
     }
-    for net in there.into_iter().filter(|net| !wanted.contains(net)) {
+    for net in there.into_iter().filter(|net| !beside && !wanted.contains(net)) {
         netlink
             .remove_local(net)
             .map_err(KernelError::system("remove a local route"))?;

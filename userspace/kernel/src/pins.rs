@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pierhead_abi::layout::LAYOUT;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -107,6 +109,39 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(pin("lock", dir)(error.into())),
         }
+    }
+}
+
+/// The right to change the maps of this network namespace, held for the moment of one change: two processes are at them
+/// while one takes over from the other.
+#[derive(Debug)]
+pub(crate) struct Turn(OwnedFd);
+
+/// How long another process's change may take. Half of this is far beyond the longest seen.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Turn {
+    /// A lock on the namespace itself: there is no file of ours that every layout has.
+    pub(crate) fn take() -> Result<Self, KernelError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())
+            .map_err(|error| KernelError::system("open the network namespace")(error.into()))?;
+        let deadline = Instant::now() + TURN_PATIENCE;
+        loop {
+            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(fd)),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return Err(KernelError::system("wait for another pierhead's change")(error.into())),
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }
 

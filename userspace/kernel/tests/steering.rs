@@ -258,7 +258,7 @@ fn the_busier_worker_is_spared() {
     in_netns(|| {
         ip("addr add 192.0.2.1/24 dev lo");
         let workers = [Worker::new(), Worker::new()];
-        let kernel = start(
+        let mut kernel = start(
             Options::default(),
             &workers,
             &Snap::default().steer(bind(Transport::Tcp, "192.0.2.1:80")),
