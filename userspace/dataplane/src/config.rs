@@ -35,6 +35,9 @@ pub struct Config {
     pub workers: NonZero<usize>,
     pub accept: AcceptMode,
     pub access_log: AccessLog,
+    /// Bound sockets may share their ports with those of another process: a predecessor that will close them. Both must
+    /// run as the same user.
+    pub beside: bool,
     /// Where connections per worker are counted besides the metrics.
     pub loads: Option<Arc<dyn WorkerLoads>>,
 }
@@ -46,6 +49,7 @@ impl Default for Config {
             workers: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
             accept: AcceptMode::Bound,
             access_log: AccessLog::Off,
+            beside: false,
             loads: None,
         }
     }

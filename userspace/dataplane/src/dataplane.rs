@@ -73,6 +73,7 @@ impl Dataplane {
                 .map_err(|source| StartError::Thread { worker: number, source })?;
             threads.push(thread);
         }
+        let beside = config.beside;
         let commands: Vec<_> = threads.iter().map(|thread| thread.commands.clone()).collect();
         let steered = match config.accept {
             AcceptMode::Bound => Vec::new(),
@@ -95,6 +96,7 @@ impl Dataplane {
                 open: BTreeSet::new(),
                 failed: BTreeMap::new(),
                 draining: false,
+                beside,
                 wanted: BTreeSet::new(),
             }),
             registry,
@@ -134,15 +136,35 @@ impl Dataplane {
         self.inner.status()
     }
 
+    /// For when a successor serves beside this one: closes the sockets of binds (steered ones stay open, for what is on
+    /// its way to them) and lets each connection go with its next answer, HTTP/2 with GOAWAY. Idle connections stay; so do
+    /// streams. Returns at once; [`Self::drain`] is the end.
+    pub fn leave(&self) {
+        let mut state = self.inner.lock();
+        state.stop_opening();
+        for commands in &state.commands {
+            // Fails for a worker that has ended.
+            let _ = commands.send(Command::Leave);
+        }
+    }
+
+    /// Connections and UDP sessions that are open now.
+    pub fn open_connections(&self) -> u64 {
+        self.inner.open_connections()
+    }
+
+    /// From now on no other process may have the ports of new binds. Ends what [`Config::beside`] began.
+    pub fn alone(&self) {
+        self.inner.lock().beside = false;
+    }
+
     /// Stops accepting, lets what is in flight finish (HTTP/1 `connection: close`, HTTP/2 GOAWAY), and cuts what is left
     /// after `deadline`. Blocks the calling thread. Steered sockets stay open to the end: unregister them before.
     pub fn drain(&self, deadline: Duration) -> DrainReport {
         let began = Instant::now();
         {
             let mut state = self.inner.lock();
-            state.draining = true;
-            state.open.clear();
-            state.failed.clear();
+            state.stop_opening();
             for commands in &state.commands {
                 // Fails for a worker that has ended.
                 let _ = commands.send(Command::Drain);
@@ -194,6 +216,8 @@ struct State {
     open: BTreeSet<BindKey>,
     failed: BTreeMap<BindKey, String>,
     draining: bool,
+    /// Another process has the same sockets open, and will close them.
+    beside: bool,
     wanted: BTreeSet<Hostname>,
 }
 
@@ -218,6 +242,7 @@ impl Inner {
                 .keys()
                 .map(|key| self.path(&state, *key))
                 .collect(),
+            unusable: state.compiler.unusable(),
         }
     }
 
@@ -382,10 +407,16 @@ impl Inner {
 }
 
 impl State {
+    fn stop_opening(&mut self) {
+        self.draining = true;
+        self.open.clear();
+        self.failed.clear();
+    }
+
     /// Opens the sockets of a bind and gives each worker its own.
     fn open(&self, key: BindKey) -> Result<(), BindError> {
         // Our own sockets on an overlapping address share the port by intent.
-        let exclusive = !self.open.iter().any(|other| overlap(*other, key));
+        let exclusive = !self.beside && !self.open.iter().any(|other| overlap(*other, key));
         let sets = sockets::open(key, self.commands.len(), exclusive)?;
         for (commands, set) in self.commands.iter().zip(sets) {
             for socket in set {

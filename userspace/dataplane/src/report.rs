@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
-use pierhead_model::{BackendId, BindKey, DataPath, DataPathReport, ListenerId};
+use pierhead_model::{BackendId, BindKey, CertificateId, DataPath, DataPathReport, ListenerId};
 use serde::Serialize;
 
 /// What became of a snapshot. It is in force when this is returned, except for the binds reported with `DataPath::None`.
@@ -10,6 +10,8 @@ pub struct ApplyReport {
     pub generation: u64,
     /// One per bind of the snapshot, in its order.
     pub binds: Vec<DataPathReport>,
+    /// Certificates that cannot be used, and why. What they were before is used in their place, if there was something.
+    pub unusable: Vec<(CertificateId, String)>,
 }
 
 impl ApplyReport {

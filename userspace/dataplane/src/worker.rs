@@ -105,26 +105,49 @@ impl Worker {
     }
 }
 
-/// Tells the connections of a worker to finish what they do and take nothing new.
+/// Tells the connections of a worker to go: first each with its next answer, in the end those too that are idle.
 #[derive(Default)]
 pub(crate) struct Drain {
+    leaving: Cell<bool>,
     started: Cell<bool>,
-    wake: Notify,
+    wake_leaving: Notify,
+    wake_started: Notify,
 }
 
 impl Drain {
+    /// A connection goes with its next answer, which says so. An idle one waits: closing it could cross a request that is
+    /// on its way.
+    pub(crate) fn leave(&self) {
+        self.leaving.set(true);
+        self.wake_leaving.notify_waiters();
+    }
+
+    /// Finish what is being done, take nothing new.
     pub(crate) fn start(&self) {
+        self.leave();
         self.started.set(true);
-        self.wake.notify_waiters();
+        self.wake_started.notify_waiters();
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     pub(crate) fn is_started(&self) -> bool {
         self.started.get()
     }
 
+    /// Ends when connections are to go, by one way or the other.
+    pub(crate) async fn leaving(&self) {
+        let wake = self.wake_leaving.notified();
+        if !self.leaving.get() {
+            wake.await;
+        }
+    }
+
     /// Ends when the drain starts.
     pub(crate) async fn started(&self) {
-        let wake = self.wake.notified();
+        let wake = self.wake_started.notified();
         if !self.started.get() {
             wake.await;
         }
@@ -149,6 +172,8 @@ pub(crate) enum Command {
     /// Sockets that stay to the end: steered connections.
     ListenSteered(StdTcpListener),
     ReceiveSteered(StdUdpSocket),
+    /// Close the sockets of binds, and let connections go with their next answer.
+    Leave,
     Drain,
 }
 
@@ -188,8 +213,19 @@ pub(crate) fn start(number: usize, shared: Shared) -> io::Result<Thread> {
     Ok(Thread { commands, handle })
 }
 
+/// How to stop the tasks that listen for each bind.
+type Open = HashMap<BindKey, Vec<oneshot::Sender<std_mpsc::Sender<()>>>, RandomState>;
+
+fn stop_all(open: &mut Open) {
+    for (_, stops) in open.drain() {
+        for stop in stops {
+            let _ = stop.send(std_mpsc::channel().0);
+        }
+    }
+}
+
 async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut open = HashMap::<BindKey, Vec<oneshot::Sender<std_mpsc::Sender<()>>>, RandomState>::default();
+    let mut open = Open::default();
     spawn_local(LogBuffer::flush_regularly(Rc::clone(&worker)));
     while let Some(command) = commands.recv().await {
         match command {
@@ -235,12 +271,12 @@ async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>)
                     let _ = stop.send(done.clone());
                 }
             }
+            Command::Leave => {
+                stop_all(&mut open);
+                worker.drain.leave();
+            }
             Command::Drain => {
-                for (_, stops) in open.drain() {
-                    for stop in stops {
-                        let _ = stop.send(std_mpsc::channel().0);
-                    }
-                }
+                stop_all(&mut open);
                 worker.drain.start();
             }
         }

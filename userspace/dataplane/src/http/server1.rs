@@ -144,7 +144,7 @@ async fn exchange<S: Stream>(
                     },
                     reader: BodyReader::new(start.body, limits),
                     writer: BodyWriter::new(Framing::Nothing),
-                    keep: start.keep_alive && !cx.conn.worker.drain.is_started(),
+                    keep: start.keep_alive && !cx.conn.worker.drain.is_leaving(),
                     may_continue: start.expect_continue,
                     started: false,
                     broken: false,

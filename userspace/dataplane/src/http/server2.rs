@@ -57,7 +57,7 @@ pub(crate) async fn serve<S: Stream>(io: S, cx: Rc<Context>) {
     };
     let open = Rc::new(Cell::new(0));
     let drain = &cx.conn.worker.drain;
-    let mut drained = pin!(drain.started());
+    let mut drained = pin!(drain.leaving());
     let mut pings = connection.ping_pong();
     let mut pinged = false;
     let mut timer = Timer::default();
@@ -76,7 +76,7 @@ pub(crate) async fn serve<S: Stream>(io: S, cx: Rc<Context>) {
                 Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
-            if !leaving && (drain.is_started() || drained.as_mut().poll(task).is_ready()) {
+            if !leaving && (drain.is_leaving() || drained.as_mut().poll(task).is_ready()) {
                 leaving = true;
                 connection.graceful_shutdown();
                 timer.set(Some(Instant::now() + FAREWELL));

@@ -5,7 +5,8 @@ use std::{
 
 use foldhash::fast::RandomState;
 use pierhead_model::{
-    HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, RouteId, Snapshot, SniRoute,
+    CertificateId, HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, RouteId, Snapshot,
+    SniRoute,
 };
 use pierhead_route::RouteTable;
 
@@ -91,6 +92,11 @@ impl Compiler {
             binds,
             backends,
         }
+    }
+
+    /// Certificates of the last snapshot that the TLS library cannot use, and why.
+    pub(crate) fn unusable(&self) -> Vec<(CertificateId, String)> {
+        self.tls.unusable()
     }
 
     /// Compiles the routes, and sorts them by the listeners they are attached to.

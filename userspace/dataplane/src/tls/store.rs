@@ -25,8 +25,15 @@ pub(crate) struct TlsStore {
     trust: HashMap<TrustId, (Arc<TrustAnchors>, Arc<RootCertStore>), RandomState>,
 }
 
-/// A certificate and its key as the TLS library wants them; `None` when it cannot use them.
-type Parsed = (Arc<Certificate>, Option<Arc<CertifiedKey>>);
+/// A certificate and its key as the TLS library wants them.
+#[derive(Debug)]
+struct Parsed {
+    model: Arc<Certificate>,
+    /// Where `why` is given that of the certificate before, if it had one.
+    key: Option<Arc<CertifiedKey>>,
+    /// Why the library cannot use `model`; empty: it can.
+    why: String,
+}
 
 /// How the handshakes of one listener are answered.
 #[derive(Clone, Debug)]
@@ -66,8 +73,10 @@ impl TlsStore {
     pub(crate) fn update(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.certificates);
         for (id, certificate) in &snapshot.certificates {
-            let same = before.remove(id).filter(|(old, _)| old == certificate);
-            let entry = same.unwrap_or_else(|| (Arc::clone(certificate), self.parse(certificate)));
+            let entry = match before.remove(id) {
+                Some(same) if same.model == *certificate => same,
+                old => self.parse(certificate, old.and_then(|old| old.key)),
+            };
             self.certificates.insert(id.clone(), entry);
         }
         let mut before = std::mem::take(&mut self.trust);
@@ -78,7 +87,13 @@ impl TlsStore {
         }
     }
 
-    fn parse(&self, certificate: &Certificate) -> Option<Arc<CertifiedKey>> {
+    /// Certificates of the last snapshot that cannot be used, and why. In their place is what they were before.
+    pub(crate) fn unusable(&self) -> Vec<(CertificateId, String)> {
+        let all = self.certificates.iter().filter(|(_, parsed)| !parsed.why.is_empty());
+        all.map(|(id, parsed)| (id.clone(), parsed.why.clone())).collect()
+    }
+
+    fn parse(&self, certificate: &Arc<Certificate>, before: Option<Arc<CertifiedKey>>) -> Parsed {
         let chain = certificate
             .chain
             .iter()
@@ -92,12 +107,18 @@ impl TlsStore {
                     .load_private_key(key)
                     .map_err(|e| e.to_string())
             });
-        match key {
-            Ok(key) => Some(Arc::new(CertifiedKey::new(chain, key))),
+        let (key, why) = match key {
+            Ok(key) => (Some(Arc::new(CertifiedKey::new(chain, key))), String::new()),
             Err(why) => {
-                tracing::error!(certificate = %certificate.id, why, "private key is not usable; certificate ignored");
-                None
+                let kept = before.is_some();
+                tracing::error!(certificate = %certificate.id, why, kept, "private key is not usable; certificate ignored");
+                (before, format!("its private key is not usable: {why}"))
             }
+        };
+        Parsed {
+            model: Arc::clone(certificate),
+            key,
+            why,
         }
     }
 
@@ -112,8 +133,8 @@ impl TlsStore {
             .certificates
             .iter()
             .filter_map(|usage| {
-                let (_, key) = self.certificates.get(&usage.certificate)?;
-                Some((usage, Arc::clone(key.as_ref()?)))
+                let parsed = self.certificates.get(&usage.certificate)?;
+                Some((usage, Arc::clone(parsed.key.as_ref()?)))
             })
             .collect();
         let auth = termination.client_auth.as_ref();

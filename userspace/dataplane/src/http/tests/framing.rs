@@ -201,6 +201,30 @@ fn slow_heads_and_idle_connections_end() {
 }
 
 #[test]
+fn those_that_leave_go_with_their_next_answer_and_not_before() {
+    run(async {
+        let origin = Origins::named("a").await;
+        let gate = Gate::start(Setup::simple(origin.address)).await;
+        let mut idle = gate.connect().await;
+        idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(idle.message().await.field("connection"), None);
+        gate.worker.drain.leave();
+        // Long enough for a close to be seen.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = idle.message().await;
+        assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
+        assert_eq!(idle.rest().await, "");
+        let mut fresh = gate.connect().await;
+        fresh.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(fresh.message().await.field("connection"), Some("close"));
+        let mut quiet = gate.connect().await;
+        gate.worker.drain.start();
+        assert_eq!(quiet.rest().await, "");
+    });
+}
+
+#[test]
 fn a_drain_closes_after_the_answer_and_idle_connections_at_once() {
     run(async {
         let origin = Origins::named("a").await;
