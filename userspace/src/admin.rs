@@ -2,75 +2,92 @@
 //!
 //! For loopback. Nothing here changes anything, and no secret is ever shown.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use pierhead_controller::files::Published;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use anyhow::{Context, Result, anyhow};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::node::Node;
+use crate::shared::Shared;
 use crate::{metrics, picture};
 
 /// Longest request head read.
 const MAX_HEAD: usize = 8 << 10;
-/// Most requests at one time.
+/// Most requests at one time, per address.
 const MAX_CONNECTIONS: usize = 32;
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often an address that a predecessor has is tried again, and when that is worth a word.
+const RETRY: Duration = Duration::from_millis(50);
+const TOO_LONG: Duration = Duration::from_secs(60);
 
-/// What the admin address shows.
+/// An address that answers until this is dropped or closed.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) folder: PathBuf,
-    pub(crate) started: Instant,
-    ready: AtomicBool,
-    live: OnceLock<Live>,
+pub(crate) struct Admin {
+    task: AbortHandle,
 }
 
-/// What exists once the process has started up.
-#[derive(Debug)]
-pub(crate) struct Live {
-    pub(crate) node: Arc<Node>,
-    pub(crate) published: watch::Receiver<Arc<Published>>,
-}
+impl Admin {
+    /// Answers on `address`. `patient`: a predecessor may still have it, and will let go of it.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub(crate) async fn open(address: SocketAddr, shared: &Arc<Shared>, patient: bool) -> Result<Self> {
+        let shared = Arc::clone(shared);
+        let task: JoinHandle<()> = if patient {
+            tokio::spawn(async move {
+                let listener = obtain(address).await;
+                serve(&listener, &shared).await;
+            })
+        } else {
+            let listener = listen(address).await?;
+            let address = listener.local_addr().unwrap_or(address);
+            tracing::info!(%address, "health, metrics and status are here");
+            tokio::spawn(async move { serve(&listener, &shared).await })
+        };
+        Ok(Self {
+            task: task.abort_handle(),
+        })
+    }
 
-impl Shared {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self {
-            folder,
-            started: Instant::now(),
-            ready: AtomicBool::new(false),
-            live: OnceLock::new(),
+    /// Answers on a Unix socket at `path`, for this user only; what lies there is replaced.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn open_socket(path: &Path, shared: &Arc<Shared>) -> Result<Self> {
+        let fault = || format!("cannot make the admin socket {}", path.display());
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(fault),
+            _ => {}
         }
-    }
-
-    pub(crate) fn set_live(&self, node: Arc<Node>, published: watch::Receiver<Arc<Published>>) {
-        // Set once, by the one that starts up.
-        let _ = self.live.set(Live { node, published });
-    }
-
-    pub(crate) fn live(&self) -> Option<&Live> {
-        self.live.get()
-    }
-
-    /// Ready: the configuration is in force, and the process is not about to end.
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Release);
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).with_context(fault)?;
+        }
+        let listener = UnixListener::bind(path).with_context(fault)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(fault)?;
+        let shared = Arc::clone(shared);
+        let task = tokio::spawn(async move { serve(&listener, &shared).await });
+        Ok(Self {
+            task: task.abort_handle(),
+        })
     }
 }
 
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow!(
             "admin address {address} is in use; fix: stop what uses it (`ss -lntp` names it; another pierhead?), or choose another with --admin"
@@ -85,16 +102,52 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+/// Tries until it succeeds.
+async fn obtain(address: SocketAddr) -> TcpListener {
+    let mut waited = Duration::ZERO;
+    loop {
+        match listen(address).await {
+            Ok(listener) => return listener,
+            Err(error) if waited == TOO_LONG => tracing::warn!("{error:#}"),
+            Err(_) => {}
+        }
+        waited += RETRY;
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// What connections come from.
+trait Listener {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+async fn serve<L: Listener + Sync>(listener: &L, shared: &Arc<Shared>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // Never closed.
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let shared = Arc::clone(&shared);
+        match listener.next().await {
+            Ok(stream) => {
+                let shared = Arc::clone(shared);
                 tokio::spawn(async move {
                     // A client that is slow or gone is its own problem.
                     let _ = tokio::time::timeout(PATIENCE, answer(stream, &shared)).await;
@@ -122,7 +175,7 @@ fn text(status: &'static str, body: impl Into<String>) -> Response {
     }
 }
 
-async fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         if head.len() >= MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
@@ -164,24 +217,26 @@ fn respond(head: &str, shared: &Shared) -> Response {
         },
         Err(error) => text("500 Internal Server Error", format!("{error}\n")),
     };
-    match (target.split('?').next().unwrap_or_default(), shared.live()) {
+    let published = shared.published();
+    match (target.split('?').next().unwrap_or_default(), published) {
         ("/", _) => text("200 OK", "/healthz /readyz /metrics /status /snapshot /statuses\n"),
         ("/healthz", _) => text("200 OK", "ok\n"),
-        ("/readyz", _) if shared.is_ready() => text("200 OK", "ready\n"),
-        ("/readyz", _) => text("503 Service Unavailable", "not ready: no configuration is in force\n"),
+        ("/readyz", _) => match shared.not_ready() {
+            None => text("200 OK", "ready\n"),
+            Some(why) => text("503 Service Unavailable", format!("not ready: {why}\n")),
+        },
         ("/metrics", _) => Response {
             status: "200 OK",
             kind: "text/plain; version=0.0.4; charset=utf-8",
             body: metrics::text(shared),
         },
         ("/status", _) => json(serde_json::to_string_pretty(&picture::take(shared))),
-        ("/snapshot", Some(live)) => json(serde_json::to_string_pretty(
-            &live.published.borrow().translation.snapshot,
-        )),
-        ("/statuses", Some(live)) => json(serde_json::to_string_pretty(
-            &live.published.borrow().translation.statuses,
-        )),
-        ("/snapshot" | "/statuses", None) => text("503 Service Unavailable", "not started up yet\n"),
+        ("/snapshot", _) => match shared.snapshot() {
+            Some(snapshot) => json(serde_json::to_string_pretty(&*snapshot)),
+            None => text("503 Service Unavailable", "not started up yet\n"),
+        },
+        ("/statuses", Some(published)) => json(serde_json::to_string_pretty(&published.translation.statuses)),
+        ("/statuses", None) => text("503 Service Unavailable", "no statuses are known here\n"),
         _ => text(
             "404 Not Found",
             "there are /healthz /readyz /metrics /status /snapshot /statuses\n",
@@ -209,18 +264,37 @@ mod tests {
 
     #[test]
     fn readiness_is_503_until_the_configuration_is_live() {
-        let shared = Shared::new("x".into());
+        let shared = Shared::default();
         assert_eq!(ask(&shared, "GET /readyz").0, "503 Service Unavailable");
         assert_eq!(ask(&shared, "GET /healthz").0, "200 OK");
-        shared.set_ready(true);
+        shared.set_ready();
         assert_eq!(ask(&shared, "GET /readyz").0, "200 OK");
-        shared.set_ready(false);
-        assert_eq!(ask(&shared, "GET /readyz").0, "503 Service Unavailable");
+        shared.set_not_ready("a successor has taken over");
+        let (status, why) = ask(&shared, "GET /readyz");
+        assert!(status.starts_with("503") && why.contains("a successor"), "{why}");
+    }
+
+    #[test]
+    fn a_socket_is_for_this_user_and_replaces_what_a_dead_process_left() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("new/admin.sock");
+            let shared = Arc::new(Shared::default());
+            drop(Admin::open_socket(&path, &shared).unwrap());
+            let _admin = Admin::open_socket(&path, &shared).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+            stream.write_all(b"GET /readyz HTTP/1.1\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        });
     }
 
     #[test]
     fn what_is_not_there_and_what_is_not_allowed() {
-        let shared = Shared::new("x".into());
+        let shared = Shared::default();
         assert_eq!(ask(&shared, "GET /nothing").0, "404 Not Found");
         assert_eq!(ask(&shared, "POST /healthz").0, "405 Method Not Allowed");
         assert_eq!(ask(&shared, "GET /snapshot").0, "503 Service Unavailable");

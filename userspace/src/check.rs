@@ -10,12 +10,12 @@ use pierhead_model::{Problem, Severity};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cli::{self, Meaning, Output};
+use crate::cli::{self, Meaning, Output, Pools};
 use crate::machine;
 
 pub(crate) fn run(options: &cli::Check) -> Result<ExitCode> {
     let folder = Folder::open(&options.config)?;
-    let translation = translate(&folder.world(), &settings(&options.meaning));
+    let translation = translate(&folder.world(), &settings(&options.meaning, &options.pools));
     let findings = findings(&folder, &translation);
     let conditions = conditions(&serde_json::to_value(&translation.statuses)?);
     let text = match options.output {
@@ -38,21 +38,29 @@ pub(crate) fn run(options: &cli::Check) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
-/// What manifests mean on this machine, now.
-pub(crate) fn settings(meaning: &Meaning) -> Settings {
+/// What manifests mean on this machine, now, where no API server has seen them.
+pub(crate) fn settings(meaning: &Meaning, pools: &Pools) -> Settings {
     Settings {
         implied_class: Some("pierhead".into()),
         inject_default_class: true,
+        address_pools: pools.address_pool.clone(),
+        machine_addresses: machine::addresses(),
+        // Where manifests without a namespace are.
+        namespace: "default".into(),
+        ..cluster_settings(meaning)
+    }
+}
+
+/// What the objects of a cluster mean, now.
+pub(crate) fn cluster_settings(meaning: &Meaning) -> Settings {
+    Settings {
+        watch_ingress_without_class: meaning.watch_ingress_without_class,
         ingress_http_port: meaning.ingress_http_port,
         ingress_https_port: meaning.ingress_https_port,
         default_certificate: meaning
             .default_certificate
             .as_ref()
             .map(|(namespace, name)| pierhead_controller::ObjectName::new(namespace, name)),
-        address_pools: meaning.address_pool.clone(),
-        machine_addresses: machine::addresses(),
-        // Where manifests without a namespace are.
-        namespace: "default".into(),
         on_miss: match meaning.on_miss {
             cli::OnMiss::Drop => pierhead_model::OnMiss::Drop,
             cli::OnMiss::Pass => pierhead_model::OnMiss::Pass,

@@ -1,8 +1,10 @@
 //! The command line: what can be asked, and the help that says so.
 
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -92,12 +94,9 @@ pub(crate) enum OnMiss {
     Pass,
 }
 
-/// What decides the meaning of manifests beside themselves: the same for `standalone` and `check`.
+/// What decides the meaning of manifests beside themselves: the same for `standalone`, `controller` and `check`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Meaning {
-    /// Give each Gateway that names no address one of this prefix; repeatable.
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) address_pool: Vec<IpNet>,
     /// Where Ingresses are served without TLS.
     #[arg(long, default_value_t = 80, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) ingress_http_port: u16,
@@ -110,6 +109,17 @@ pub(crate) struct Meaning {
     /// What becomes of traffic to a pool address on a port nobody listens on.
     #[arg(long, default_value = "drop")]
     pub(crate) on_miss: OnMiss,
+    /// Serve Ingresses that name no class too, by field or by annotation.
+    #[arg(long)]
+    pub(crate) watch_ingress_without_class: bool,
+}
+
+/// Pools given by hand, where no `GatewayParameters` does.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Pools {
+    /// Give each Gateway that names no address one of this prefix; repeatable.
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) address_pool: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]
@@ -118,14 +128,32 @@ pub(crate) struct Standalone {
     /// The folder of manifests (YAML or JSON, sub-folders included).
     #[arg(long, short, value_name = "DIR")]
     pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) meaning: Meaning,
+    #[command(flatten)]
+    pub(crate) pools: Pools,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Take over from a Pierhead that runs here, without cutting a connection; it drains and ends.
+    #[arg(long)]
+    pub(crate) takeover: bool,
+    /// How long connections may take to end when Pierhead is stopped or replaced.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    pub(crate) drain_seconds: u64,
+}
+
+/// What a process that carries traffic is told, wherever its configuration comes from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeOptions {
     /// How much the kernel does.
     #[arg(long, default_value = "auto", value_name = "MODE")]
     pub(crate) ebpf: Ebpf,
-    #[command(flatten)]
-    pub(crate) meaning: Meaning,
     /// Where health, metrics and status are served; keep it on loopback.
     #[arg(long, default_value = ADMIN, value_name = "ADDRESS:PORT")]
     pub(crate) admin: SocketAddr,
+    /// The same on a Unix socket: this process's own, also while it takes over from another on the same machine.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) admin_socket: Option<PathBuf>,
     /// Worker threads; one per core unless given.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZero<usize>>,
@@ -138,12 +166,10 @@ pub(crate) struct Standalone {
     /// The name of this node, as EndpointSlices give it.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: Option<String>,
-    /// Where addresses given to Gateways are remembered; /var/lib/pierhead for root, else below $XDG_STATE_HOME.
+    /// Where things are remembered across restarts (addresses given to Gateways, the last good configuration, the node's
+    /// key); /var/lib/pierhead for root, else below $XDG_STATE_HOME.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// How long connections may take to end when Pierhead is stopped.
-    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
-    pub(crate) drain_seconds: u64,
 }
 
 const STANDALONE_EXAMPLES: &str = "\
@@ -164,6 +190,8 @@ pub(crate) struct Check {
     pub(crate) config: PathBuf,
     #[command(flatten)]
     pub(crate) meaning: Meaning,
+    #[command(flatten)]
+    pub(crate) pools: Pools,
     /// How to print.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) output: Output,
@@ -175,11 +203,46 @@ pub(crate) enum Output {
     Json,
 }
 
+/// Where a running one is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admin {
+    Address(SocketAddr),
+    Socket(PathBuf),
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(address) => Ok(Self::Address(address)),
+            Err(_) if text.contains('/') => Ok(Self::Socket(text.into())),
+            Err(_) => Err("write it as ADDRESS:PORT, or as the path of a Unix socket".into()),
+        }
+    }
+}
+
+impl Display for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 ready, 1 not ready, 2 no answer.")]
 pub(crate) struct Status {
-    /// The admin address of the running one.
-    #[arg(long, default_value = ADMIN, value_name = "ADDRESS:PORT")]
-    pub(crate) admin: SocketAddr,
+    /// The admin address of the running one, or the path of its admin socket.
+    #[arg(long, default_value = ADMIN, value_name = "ADDRESS:PORT|PATH")]
+    pub(crate) admin: Admin,
+    /// Print nothing: the exit status says it. For probes.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Ask only whether it is alive, ready or not.
+    #[arg(long, requires = "quiet")]
+    pub(crate) alive: bool,
     /// How to print.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) output: Output,
@@ -214,6 +277,13 @@ mod tests {
                 Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
             }
         }
+    }
+
+    #[test]
+    fn an_admin_address_or_socket() {
+        assert_eq!("127.0.0.1:1".parse(), Ok(Admin::Address(([127, 0, 0, 1], 1).into())));
+        assert_eq!("./a.sock".parse(), Ok(Admin::Socket("./a.sock".into())));
+        assert!("nonsense".parse::<Admin>().is_err());
     }
 
     #[test]

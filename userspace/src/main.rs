@@ -5,14 +5,18 @@
 
 mod admin;
 mod check;
+mod claim;
 mod cli;
-mod instance;
+mod control;
+mod life;
 mod log;
 mod machine;
 mod metrics;
 mod node;
 mod picture;
+mod shared;
 mod standalone;
+mod state;
 mod status;
 mod steering;
 mod uninstall;

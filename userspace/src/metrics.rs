@@ -5,8 +5,9 @@ use std::fmt::{Display, Write as _};
 use pierhead_controller::files::Published;
 use pierhead_model::{Severity, Transport};
 
-use crate::admin::Shared;
+use crate::node::Node;
 use crate::picture;
+use crate::shared::Shared;
 
 /// A page in the Prometheus text format, in the making.
 struct Page(String);
@@ -46,12 +47,28 @@ pub(crate) fn text(shared: &Shared) -> String {
     page.one(
         "pierhead_ready",
         "1 while the configuration is in force.",
-        u8::from(shared.is_ready()),
+        u8::from(shared.not_ready().is_none()),
     );
     let uptime = shared.started.elapsed().as_secs_f64();
     page.one("pierhead_uptime_seconds", "Since the process started.", uptime);
-    let Some(live) = shared.live() else { return page.0 };
-    let mode = &live.node.mode;
+    if let Some(published) = shared.published() {
+        configuration(&mut page, &published);
+    }
+    if let Some(snapshot) = shared.snapshot() {
+        let certificates = snapshot.certificates.values();
+        let expiry = certificates.map(|one| (format!("{{certificate=\"{}\"}}", one.id), one.not_after));
+        let help = "End of validity, seconds since the Unix epoch.";
+        page.gauge("pierhead_certificate_not_after_seconds", help, expiry);
+    }
+    if let Some(node) = shared.node() {
+        carried(&mut page, node);
+    }
+    page.0
+}
+
+/// What carries traffic, and what was carried.
+fn carried(page: &mut Page, node: &Node) {
+    let mode = &node.mode;
     let labels = format!(
         "{{asked=\"{}\",chosen=\"{}\"}}",
         mode.asked.as_str(),
@@ -62,24 +79,46 @@ pub(crate) fn text(shared: &Shared) -> String {
         "Constant 1; how much the kernel does is a label.",
         [(labels, 1)],
     );
-    let paths = live.node.paths().into_iter();
+    let paths = node.paths().into_iter();
     let labels = paths.map(|path| format!("{{bind=\"{}\",path=\"{}\"}}", path.bind, picture::path_name(path.path)));
     page.gauge(
         "pierhead_bind_path",
         "1 for the data path that carries each bind.",
         labels.map(|labels| (labels, 1)),
     );
-    let published = live.published.borrow().clone();
-    configuration(&mut page, &published);
-    page.0.push_str(&live.node.dataplane.metrics());
-    if let Some(steering) = &live.node.steering {
+    let applied = node.applied();
+    page.family(
+        "counter",
+        "pierhead_snapshots_applied_total",
+        "Snapshots put in force.",
+        [(String::new(), applied.count)],
+    );
+    page.family(
+        "counter",
+        "pierhead_snapshots_refused_total",
+        "Snapshots of which the kernel refused something.",
+        [(String::new(), applied.refused)],
+    );
+    if let Some((when, took)) = applied.last {
+        page.one(
+            "pierhead_snapshot_age_seconds",
+            "Since a snapshot was put in force last.",
+            when.elapsed().as_secs_f64(),
+        );
+        page.one(
+            "pierhead_snapshot_apply_seconds",
+            "What putting the last snapshot in force took.",
+            took.as_secs_f64(),
+        );
+    }
+    page.0.push_str(&node.dataplane.metrics());
+    if let Some(steering) = &node.steering {
         match steering.counters() {
-            Ok(counters) => kernel(&mut page, &counters),
+            Ok(counters) => kernel(page, &counters),
             // The other numbers are still worth having.
             Err(error) => tracing::warn!("the kernel's counters cannot be read: {error}"),
         }
     }
-    page.0
 }
 
 fn configuration(page: &mut Page, published: &Published) {
@@ -109,10 +148,6 @@ fn configuration(page: &mut Page, published: &Published) {
         "Reading and translating the last change.",
         took,
     );
-    let certificates = published.translation.snapshot.certificates.values();
-    let expiry = certificates.map(|one| (format!("{{certificate=\"{}\"}}", one.id), one.not_after));
-    let help = "End of validity, seconds since the Unix epoch.";
-    page.gauge("pierhead_certificate_not_after_seconds", help, expiry);
 }
 
 /// What the kernel programs counted.

@@ -1,16 +1,27 @@
 //! The node process: what executes snapshots here, and in which order its parts learn of a new one.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::IpNet;
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
-use pierhead_model::{BindKey, DataPath, DataPathReport, Snapshot};
+use pierhead_kernel::KernelError;
+use pierhead_model::{BackendTarget, BindKey, DataPath, DataPathReport, Snapshot};
 
-use crate::cli::Standalone;
+use crate::cli::NodeOptions;
 use crate::steering::{self, Mode, Steering};
+
+/// How long a successor waits for the names of backends before it takes over: its predecessor knows them already.
+const NAMES: Duration = Duration::from_secs(2);
+/// How long sockets stay open after a successor has taken over: a client may be in the middle of its handshake, and its
+/// first retransmission must find them.
+const HANDSHAKES: Duration = Duration::from_secs(3);
+/// What is left to idle connections at the end.
+const LAST: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Workers, and the kernel programs that bring them their connections.
 #[derive(Debug)]
@@ -18,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) mode: Mode,
     pub(crate) dataplane: Dataplane,
     pub(crate) steering: Option<Steering>,
+    /// A predecessor serves beside it until it has taken charge.
+    beside: bool,
     state: Mutex<State>,
 }
 
@@ -26,12 +39,28 @@ struct State {
     in_force: Arc<Snapshot>,
     /// What carries each bind of it.
     paths: Vec<DataPathReport>,
-    active: bool,
+    applied: Applied,
+    /// The kernel did not take all of the snapshot: it is tried again.
+    is_partial: bool,
+    /// When a successor took over.
+    left: Option<Instant>,
+}
+
+/// What putting snapshots in force has come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Applied {
+    /// How many.
+    pub(crate) count: u64,
+    /// When the last one was, and how long that took.
+    pub(crate) last: Option<(Instant, Duration)>,
+    /// How often the kernel refused something.
+    pub(crate) refused: u64,
 }
 
 impl Node {
-    pub(crate) fn start(options: &Standalone) -> Result<Self> {
-        let (mode, steering) = steering::open(options)?;
+    /// Starts the workers. `beside`: a predecessor serves here, and is to be taken over from.
+    pub(crate) fn start(options: &NodeOptions, beside: bool) -> Result<Self> {
+        let (mode, steering) = steering::open(options, beside)?;
         let dataplane = Dataplane::start(Config {
             accept: if steering.is_some() {
                 AcceptMode::Steered
@@ -44,28 +73,66 @@ impl Node {
                 path => AccessLog::File(path.into()),
             },
             workers: options.workers.unwrap_or_else(|| Config::default().workers),
+            beside,
             loads: steering.as_ref().map(Steering::loads).transpose()?,
         })?;
-        if let Some(steering) = &steering {
-            steering.register(&dataplane)?;
-        }
+        tracing::info!(
+            "ebpf mode {} (asked for {}): {}",
+            mode.chosen.as_str(),
+            mode.asked.as_str(),
+            mode.why
+        );
         Ok(Self {
             mode,
             dataplane,
             steering,
+            beside,
             state: Mutex::default(),
         })
     }
 
-    /// Puts a snapshot in force. Blocks for the milliseconds it takes.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the first snapshot in force; from then on connections come here, and no longer to a predecessor. Blocks for the
+    /// milliseconds it takes; beside a predecessor also until names of backends are resolved, within bounds.
+    ///
+    /// # Errors
+    /// When the kernel refuses it. A predecessor goes on then.
+    pub(crate) fn take_charge(&self, snapshot: &Arc<Snapshot>) -> Result<(), KernelError> {
+        let mut state = self.state();
+        let started = Instant::now();
+        if self.steering.is_none() {
+            let owned = owned_by(snapshot);
+            make_local(&owned, self.beside);
+        }
+        let report = self.dataplane.apply(Arc::clone(snapshot));
+        let mut paths = report.binds;
+        if self.beside {
+            self.await_names(snapshot);
+        }
+        if let Some(steering) = &self.steering {
+            merge(&mut paths, steering.take_charge(&self.dataplane, snapshot)?);
+        }
+        state.done(snapshot, paths, started);
+        Ok(())
+    }
+
+    /// Puts a later snapshot in force. Blocks for the milliseconds it takes. What cannot be applied keeps its old state:
+    /// [`Self::paths`] says what and why.
     ///
     /// The workers know endpoints, routes and listeners before the kernel sends them a connection for a new bind; and the
     /// kernel stops sending for a bind before they forget it.
-    ///
-    /// # Errors
-    /// When the kernel refuses the very first one. Later it keeps what it had, and that is said.
-    pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) {
+        self.put(&mut self.state(), snapshot);
+    }
+
+    fn put(&self, state: &mut State, snapshot: &Arc<Snapshot>) {
+        if state.left.is_some() {
+            return;
+        }
+        let started = Instant::now();
         if let Some(steering) = &self.steering {
             let mut remaining = Snapshot::clone(&state.in_force);
             remaining.binds.retain(|bind, _| snapshot.binds.contains_key(bind));
@@ -78,48 +145,64 @@ impl Node {
         let owned = owned_by(snapshot);
         if self.steering.is_none() {
             // Before sockets are bound to them; those that go stay until nothing is bound to them any more.
-            make_local(&owned.union(&owned_by(&state.in_force)).copied().collect());
+            make_local(&owned.union(&owned_by(&state.in_force)).copied().collect(), false);
         }
-        let mut paths = self.dataplane.apply(Arc::clone(snapshot)).binds;
+        let report = self.dataplane.apply(Arc::clone(snapshot));
+        let mut paths = report.binds;
         if self.steering.is_none() && owned_by(&state.in_force) != owned {
-            make_local(&owned);
+            make_local(&owned, false);
         }
+        state.is_partial = false;
         if let Some(steering) = &self.steering {
             match steering.apply(snapshot) {
-                Ok(reports) => {
-                    for report in reports {
-                        let own = paths.iter_mut().find(|path| path.bind == report.bind);
-                        // What the workers cannot serve the kernel does not make good, unless it serves it itself.
-                        if let Some(own) =
-                            own.filter(|own| own.path != DataPath::None || report.path == DataPath::Kernel)
-                        {
-                            *own = report;
-                        }
-                    }
+                Ok(reports) => merge(&mut paths, reports),
+                // It is the successor's business now.
+                Err(KernelError::Superseded) => return,
+                Err(error) => {
+                    tracing::error!("the kernel keeps the configuration it had, and is asked again: {error}");
+                    state.refused(snapshot, &mut paths, &error);
                 }
-                Err(error) if !state.active => return Err(error.into()),
-                Err(error) => tracing::error!("the kernel keeps the configuration it had: {error}"),
-            }
-            if !state.active {
-                steering.activate()?;
-                state.active = true;
             }
         }
-        for path in paths
-            .iter()
-            .filter(|path| path.path == DataPath::None && !state.paths.contains(path))
-        {
-            tracing::error!("{} is not served: {}", path.bind, path.why);
+        state.done(snapshot, paths, started);
+    }
+
+    /// Waits until each name of a backend has an address, but not for long.
+    fn await_names(&self, snapshot: &Snapshot) {
+        let by_name = |target: &BackendTarget| matches!(target, BackendTarget::Dns { .. });
+        if !snapshot.backends.values().any(|backend| by_name(&backend.target)) {
+            return;
         }
-        state.paths = paths;
-        state.in_force = Arc::clone(snapshot);
-        Ok(())
+        let deadline = Instant::now() + NAMES;
+        let is_open = |status: pierhead_dataplane::Status| {
+            status.backends.iter().any(|backend| {
+                let model = snapshot.backends.get(&backend.backend);
+                model.is_some_and(|model| by_name(&model.target)) && backend.endpoints.is_empty()
+            })
+        };
+        while is_open(self.dataplane.status()) && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+    }
+
+    /// What is in force.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.state().in_force)
+    }
+
+    /// What putting snapshots in force has come to.
+    pub(crate) fn applied(&self) -> Applied {
+        self.state().applied
     }
 
     /// What carries each bind, and why nothing better does.
     pub(crate) fn paths(&self) -> Vec<DataPathReport> {
         let status = self.dataplane.status();
-        let mut paths = self.state.lock().unwrap_or_else(PoisonError::into_inner).paths.clone();
+        let mut paths = self.state().paths.clone();
+        if self.steering.is_some() {
+            // The workers serve whatever is steered to them: only the kernel's word counts.
+            return paths;
+        }
         // A bind that failed is tried again: what the workers say now is newer.
         for path in paths.iter_mut().filter(|path| path.path == DataPath::None) {
             if let Some(now) = status.binds.iter().find(|now| now.bind == path.bind) {
@@ -130,31 +213,115 @@ impl Node {
         paths
     }
 
-    /// Housekeeping, every second. True: a successor has taken over, it is time to end.
-    pub(crate) fn tick(&self) -> bool {
-        self.steering.as_ref().is_some_and(Steering::tick)
+    /// Housekeeping, every second.
+    pub(crate) fn tick(&self) {
+        let Some(steering) = &self.steering else { return };
+        steering.tick();
+        let mut state = self.state();
+        if state.is_partial {
+            let snapshot = Arc::clone(&state.in_force);
+            self.put(&mut state, &snapshot);
+        }
     }
 
-    /// Ends gracefully: nothing new, then what is in flight. A successor that has taken over has the kernel already.
-    pub(crate) fn drain(&self, deadline: Duration, superseded: bool) {
-        if let Some(steering) = self.steering.as_ref().filter(|_| !superseded) {
-            // Addresses stay, for what is in flight; so do flows that the kernel carries by itself.
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut rest = Snapshot::clone(&state.in_force);
-            let kernel = |bind: &BindKey| {
-                state
-                    .paths
-                    .iter()
-                    .any(|one| one.bind == *bind && one.path == DataPath::Kernel)
-            };
-            rest.binds.retain(|bind, _| kernel(bind));
-            if let Err(error) = steering.apply(&rest) {
-                tracing::warn!("the kernel goes on sending connections here: {error}");
+    /// Whether a successor has taken over, where the kernel knows that.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.steering.as_ref().is_some_and(Steering::is_superseded)
+    }
+
+    /// From now on no other process may have the ports of new binds: the predecessor has let go of them.
+    pub(crate) fn alone(&self) {
+        self.dataplane.alone();
+    }
+
+    /// A successor has taken over: leaves it the kernel, and lets connections go with their next answer.
+    pub(crate) fn leave(&self) {
+        self.state().left.get_or_insert_with(Instant::now);
+        self.dataplane.leave();
+        if let Some(steering) = &self.steering {
+            steering.release();
+        }
+    }
+
+    /// Waits until every connection has gone after [`Self::leave`], and none can be on its way here any more.
+    pub(crate) fn is_left(&self) -> bool {
+        let left = self.state().left;
+        left.is_some_and(|since| since.elapsed() >= HANDSHAKES) && self.dataplane.open_connections() == 0
+    }
+
+    /// Ends gracefully: nothing new, then what is in flight. A successor that has taken over has the kernel already; then
+    /// connections go with their next answer, and only at the end those that are idle.
+    pub(crate) fn drain(&self, deadline: Duration) {
+        let started = Instant::now();
+        if self.state().left.is_some() {
+            while !self.is_left() && started.elapsed() + LAST < deadline {
+                thread::sleep(POLL);
+            }
+        } else {
+            self.stop_steering();
+        }
+        let report = self.dataplane.drain(deadline.saturating_sub(started.elapsed()));
+        if report.cut > 0 {
+            tracing::warn!("{} connections were cut after {:?}", report.cut, started.elapsed());
+        }
+    }
+
+    /// Nothing new comes here any more.
+    fn stop_steering(&self) {
+        let Some(steering) = &self.steering else { return };
+        // Addresses stay, for what is in flight; so do flows that the kernel carries by itself.
+        let state = self.state();
+        let mut rest = Snapshot::clone(&state.in_force);
+        let kernel = |bind: &BindKey| {
+            let mut paths = state.paths.iter();
+            paths.any(|one| one.bind == *bind && one.path == DataPath::Kernel)
+        };
+        rest.binds.retain(|bind, _| kernel(bind));
+        match steering.apply(&rest) {
+            Ok(_) | Err(KernelError::Superseded) => {}
+            Err(error) => tracing::warn!("the kernel goes on sending connections here: {error}"),
+        }
+    }
+}
+
+impl State {
+    fn done(&mut self, snapshot: &Arc<Snapshot>, paths: Vec<DataPathReport>, started: Instant) {
+        for path in paths
+            .iter()
+            .filter(|path| path.path == DataPath::None && !self.paths.contains(path))
+        {
+            tracing::error!("{} is not served: {}", path.bind, path.why);
+        }
+        self.paths = paths;
+        self.in_force = Arc::clone(snapshot);
+        self.applied.count += 1;
+        self.applied.last = Some((Instant::now(), started.elapsed()));
+    }
+
+    /// The kernel has what it had: binds that did not change are carried as before, others are not served as they should.
+    fn refused(&mut self, snapshot: &Snapshot, paths: &mut [DataPathReport], error: &KernelError) {
+        self.is_partial = true;
+        self.applied.refused += 1;
+        let before: BTreeMap<BindKey, &DataPathReport> = self.paths.iter().map(|path| (path.bind, path)).collect();
+        for path in paths {
+            let is_same = self.in_force.binds.get(&path.bind) == snapshot.binds.get(&path.bind);
+            match before.get(&path.bind).filter(|_| is_same) {
+                Some(old) => path.clone_from(old),
+                None => {
+                    path.path = DataPath::None;
+                    path.why = format!("the kernel keeps what it had: {error}");
+                }
             }
         }
-        let report = self.dataplane.drain(deadline);
-        if report.cut > 0 {
-            tracing::warn!("{} connections were cut after {:?}", report.cut, report.took);
+    }
+}
+
+/// What the workers cannot serve the kernel does not make good, unless it serves it itself.
+fn merge(paths: &mut [DataPathReport], reports: Vec<DataPathReport>) {
+    for report in reports {
+        let own = paths.iter_mut().find(|path| path.bind == report.bind);
+        if let Some(own) = own.filter(|own| own.path != DataPath::None || report.path == DataPath::Kernel) {
+            *own = report;
         }
     }
 }
@@ -164,9 +331,9 @@ fn owned_by(snapshot: &Snapshot) -> BTreeSet<IpNet> {
     snapshot.owned.keys().map(|prefix| prefix.0).collect()
 }
 
-/// Makes addresses local where no kernel program does it with the rest.
-fn make_local(owned: &BTreeSet<IpNet>) {
-    match pierhead_kernel::make_local(owned) {
+/// Makes addresses local where no kernel program does it with the rest. Beside a predecessor its own stay too.
+fn make_local(owned: &BTreeSet<IpNet>, beside: bool) {
+    match pierhead_kernel::make_local(owned, beside) {
         Ok(failed) => {
             for (net, error) in failed {
                 tracing::error!("{net} cannot be made local: {error}; fix: run as root, or with CAP_NET_ADMIN");

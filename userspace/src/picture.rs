@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use pierhead_controller::files::Published;
-use pierhead_model::{BackendTarget, DataPath, EndpointState, ListenerKind, Snapshot};
+use pierhead_dataplane::Status;
+use pierhead_model::{BackendTarget, BindKey, DataPath, DataPathReport, EndpointState, ListenerKind, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::admin::{Live, Shared};
 use crate::check::Finding;
+use crate::shared::{Shared, Source};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Picture {
@@ -16,6 +17,8 @@ pub(crate) struct Picture {
     pub(crate) pid: u32,
     pub(crate) uptime_seconds: u64,
     pub(crate) ready: bool,
+    /// Why not; empty when it is.
+    pub(crate) not_ready: String,
     pub(crate) ebpf: Ebpf,
     pub(crate) configuration: Configuration,
     pub(crate) gateways: Vec<Gateway>,
@@ -36,7 +39,8 @@ pub(crate) struct Ebpf {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Configuration {
-    pub(crate) folder: String,
+    /// A folder, an API server or a controller.
+    pub(crate) from: String,
     pub(crate) version: u64,
     pub(crate) objects: usize,
     pub(crate) problems: Vec<String>,
@@ -99,33 +103,58 @@ pub(crate) struct Certificate {
 }
 
 pub(crate) fn take(shared: &Shared) -> Picture {
+    let not_ready = shared.not_ready();
     let mut picture = Picture {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_seconds: shared.started.elapsed().as_secs(),
-        ready: shared.is_ready(),
+        ready: not_ready.is_none(),
+        not_ready: not_ready.unwrap_or_default().into_owned(),
         ..Picture::default()
     };
-    picture.configuration.folder = shared.folder.display().to_string();
-    let Some(live) = shared.live() else { return picture };
-    let published = live.published.borrow().clone();
-    let snapshot = &published.translation.snapshot;
-    let mode = &live.node.mode;
-    picture.ebpf = Ebpf {
-        asked: mode.asked.as_str().into(),
-        chosen: mode.chosen.as_str().into(),
-        why: mode.why.clone(),
+    if let Some(Source::Folder { path, .. }) = shared.source() {
+        picture.configuration.from = path.display().to_string();
+    }
+    if let Some(published) = shared.published() {
+        picture.configuration.version = published.version;
+        picture.configuration.objects = published.objects;
+        picture.configuration.problems = problems(&published);
+        picture.gateways = gateways(&published);
+    }
+    if let Some(node) = shared.node() {
+        let mode = &node.mode;
+        picture.ebpf = Ebpf {
+            asked: mode.asked.as_str().into(),
+            chosen: mode.chosen.as_str().into(),
+            why: mode.why.clone(),
+        };
+    }
+    let Some(snapshot) = shared.snapshot() else {
+        return picture;
     };
-    picture.configuration.version = published.version;
-    picture.configuration.objects = published.objects;
-    picture.configuration.problems = problems(&published);
-    picture.gateways = gateways(&published);
-    picture.binds = binds(live, snapshot);
-    picture.routes = routes(snapshot);
-    picture.backends = backends(live, snapshot);
-    picture.certificates = certificates(snapshot);
+    let carried = Carried::of(shared);
+    picture.binds = binds(&carried, &snapshot);
+    picture.routes = routes(&snapshot);
+    picture.backends = backends(&carried, &snapshot);
+    picture.certificates = certificates(&snapshot);
     picture.owned = snapshot.owned.keys().map(|prefix| prefix.0.to_string()).collect();
     picture
+}
+
+/// What the data plane says; nothing where there is none.
+#[derive(Default)]
+struct Carried {
+    paths: BTreeMap<BindKey, DataPathReport>,
+    status: Status,
+}
+
+impl Carried {
+    fn of(shared: &Shared) -> Self {
+        shared.node().map_or_else(Self::default, |node| Self {
+            paths: node.paths().into_iter().map(|path| (path.bind, path)).collect(),
+            status: node.dataplane.status(),
+        })
+    }
 }
 
 fn problems(published: &Published) -> Vec<String> {
@@ -170,10 +199,9 @@ fn gateways(published: &Published) -> Vec<Gateway> {
     found
 }
 
-fn binds(live: &Live, snapshot: &Snapshot) -> Vec<Bind> {
-    let paths: BTreeMap<_, _> = live.node.paths().into_iter().map(|path| (path.bind, path)).collect();
-    let status = live.node.dataplane.status();
-    let counts: BTreeMap<String, (u64, u64)> = status
+fn binds(carried: &Carried, snapshot: &Snapshot) -> Vec<Bind> {
+    let counts: BTreeMap<String, (u64, u64)> = carried
+        .status
         .binds
         .iter()
         .flat_map(|bind| &bind.listeners)
@@ -209,7 +237,7 @@ fn binds(live: &Live, snapshot: &Snapshot) -> Vec<Bind> {
         .binds
         .iter()
         .map(|(key, bind)| {
-            let path = paths.get(key);
+            let path = carried.paths.get(key);
             Bind {
                 bind: key.to_string(),
                 path: path_name(path.map_or(DataPath::None, |path| path.path)).to_owned(),
@@ -263,8 +291,7 @@ fn routes(snapshot: &Snapshot) -> Vec<Route> {
     all
 }
 
-fn backends(live: &Live, snapshot: &Snapshot) -> Vec<Backend> {
-    let status = live.node.dataplane.status();
+fn backends(carried: &Carried, snapshot: &Snapshot) -> Vec<Backend> {
     snapshot
         .backends
         .iter()
@@ -274,7 +301,7 @@ fn backends(live: &Live, snapshot: &Snapshot) -> Vec<Backend> {
                 BackendTarget::Dns { name, port } => (format!("{name}:{port} by DNS"), String::new()),
                 BackendTarget::Invalid { reason, message } => (String::new(), format!("{reason:?}: {message}")),
             };
-            let now = status.backends.iter().find(|one| one.backend == *id);
+            let now = carried.status.backends.iter().find(|one| one.backend == *id);
             let problem = if problem.is_empty() {
                 now.map(|one| one.problem.clone()).unwrap_or_default()
             } else {

@@ -1,9 +1,11 @@
-//! `pierhead standalone`: controller and node in one process, fed by a folder.
+//! `pierhead standalone`: controller and node in one process, fed by a folder or by an API server.
 //!
-//! The order of a start: lock, admin address (so that probes get an answer), workers, configuration, and only when that
+//! The order of a start: claim, admin address (so that probes get an answer), workers, configuration, and only when that
 //! is in force, ready. The order of an end: not ready, drain, gone.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,126 +13,81 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use pierhead_controller::files::{FileSource, Options, Published};
 use pierhead_model::Severity;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admin::{self, Shared};
 use crate::check::{Finding, settings};
 use crate::cli::Standalone;
-use crate::instance;
+use crate::life::{Afterwards, Life};
 use crate::node::Node;
+use crate::shared::{Shared, Source};
+use crate::{control, state};
 
 pub(crate) fn run(options: &Standalone) -> Result<ExitCode> {
-    let state_dir = instance::state_dir(options.state_dir.as_deref());
-    let _lock = instance::lock(&state_dir)?;
-    // The control plane's own runtime: it never runs on a worker's thread.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .max_blocking_threads(4)
-        .enable_all()
-        .build()
-        .context("cannot start the control runtime")?;
-    runtime.block_on(serve(options, &state_dir))
+    let state_dir = state::folder(options.node.state_dir.as_deref());
+    control::runtime()?.block_on(serve(options, &state_dir))
 }
 
-async fn serve(options: &Standalone, state_dir: &std::path::Path) -> Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let shared = Arc::new(Shared::new(options.config.clone()));
-    let admin = admin::listen(options.admin).await?;
-    let address = admin.local_addr().unwrap_or(options.admin);
-    tokio::spawn(admin::serve(admin, Arc::clone(&shared)));
-
-    let node = Arc::new(Node::start(options)?);
-    tracing::info!(
-        "ebpf mode {} (asked for {}): {}",
-        node.mode.chosen.as_str(),
-        node.mode.asked.as_str(),
-        node.mode.why
-    );
-    let meaning = options.meaning.clone();
+async fn serve(options: &Standalone, state_dir: &Path) -> Result<ExitCode> {
+    let shared = Arc::new(Shared::default());
+    let mut life = Life::begin(&options.node, state_dir, options.takeover, &shared).await?;
+    let node = Arc::new(Node::start(&options.node, life.claim.is_successor())?);
+    shared.set_node(Arc::clone(&node));
+    let (meaning, pools) = (options.meaning.clone(), options.pools.clone());
     let source = FileSource::start(Options {
         folder: options.config.clone(),
-        settings: Box::new(move || settings(&meaning)),
-        allocations: Some(instance::allocations(state_dir)),
+        settings: Box::new(move || settings(&meaning, &pools)),
+        allocations: Some(state::allocations(state_dir)),
     })?;
     let mut published = source.subscribe();
-    shared.set_live(Arc::clone(&node), published.clone());
+    shared.set_source(Source::Folder {
+        path: options.config.clone(),
+        published: published.clone(),
+    });
 
     let mut teller = Teller::default();
     let first = published.borrow_and_update().clone();
-    apply(&node, &first, &mut teller)?;
-    shared.set_ready(true);
-    tracing::info!(admin = %address, "ready: {} objects from {}", first.objects, options.config.display());
+    teller.tell(&first);
+    node.take_charge(&snapshot(&first))?;
+    life.succeed(&node);
+    shared.set_ready();
+    tracing::info!("ready: {} objects from {}", first.objects, options.config.display());
     drop(first);
 
-    let end = follow(&node, &mut published, &mut teller, &mut terminate, &mut interrupt).await?;
-
-    shared.set_ready(false);
-    tracing::info!(
-        "draining for at most {} s; stop at once with a second signal",
-        options.drain_seconds
-    );
-    let deadline = Duration::from_secs(options.drain_seconds);
-    let draining = tokio::task::spawn_blocking(move || node.drain(deadline, end == End::Superseded));
-    tokio::select! {
-        done = draining => done.context("the drain ended early")?,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("ended");
+    let end = {
+        let mut over = pin!(life.over(&node));
+        loop {
+            tokio::select! {
+                end = &mut over => break end,
+                changed = published.changed() => {
+                    changed.context("the watching of the folder ended")?;
+                    follow(&node, &mut published, &mut teller);
+                }
+            }
+        }
+    };
+    let drain = Duration::from_secs(options.drain_seconds);
+    life.end(end, node, &shared, drain, Afterwards::End).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why it is time to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Signal,
-    Superseded,
+/// Applies what was published last.
+fn follow(node: &Node, published: &mut watch::Receiver<Arc<Published>>, teller: &mut Teller) {
+    let now = published.borrow_and_update().clone();
+    let started = Instant::now();
+    teller.tell(&now);
+    // The main thread of this runtime: the admin address is served by the other one meanwhile.
+    node.apply(&snapshot(&now));
+    tracing::info!(
+        version = now.version,
+        objects = now.objects,
+        translate_us = u64::try_from(now.took.as_micros()).unwrap_or(u64::MAX),
+        apply_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "configuration changed"
+    );
 }
 
-/// Applies every configuration that is published, until it is time to end.
-async fn follow(
-    node: &Arc<Node>,
-    published: &mut watch::Receiver<Arc<Published>>,
-    teller: &mut Teller,
-    terminate: &mut tokio::signal::unix::Signal,
-    interrupt: &mut tokio::signal::unix::Signal,
-) -> Result<End> {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = second.tick() => {
-                if node.tick() {
-                    tracing::info!("another pierhead has taken over");
-                    return Ok(End::Superseded);
-                }
-            }
-            changed = published.changed() => {
-                changed.context("the watching of the folder ended")?;
-                let now = published.borrow_and_update().clone();
-                let started = Instant::now();
-                // The main thread of this runtime: the admin address is served by the other one meanwhile.
-                apply(node, &now, teller)?;
-                tracing::info!(
-                    version = now.version,
-                    objects = now.objects,
-                    translate_us = u64::try_from(now.took.as_micros()).unwrap_or(u64::MAX),
-                    apply_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-                    "configuration changed"
-                );
-            }
-            _ = terminate.recv() => return Ok(End::Signal),
-            _ = interrupt.recv() => return Ok(End::Signal),
-        }
-    }
-}
-
-fn apply(node: &Node, published: &Published, teller: &mut Teller) -> Result<()> {
-    teller.tell(published);
-    node.apply(&Arc::new(published.translation.snapshot.clone()))
+fn snapshot(published: &Published) -> Arc<pierhead_model::Snapshot> {
+    Arc::new(published.translation.snapshot.clone())
 }
 
 /// Says each problem once, when it comes and when it goes.

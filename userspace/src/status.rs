@@ -2,21 +2,31 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::check::table;
-use crate::cli::{self, Output};
+use crate::cli::{self, Admin, Output};
 use crate::picture::Picture;
 
 /// How long the running process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &cli::Status) -> Result<ExitCode> {
-    let json = fetch(options.admin)?;
+    if options.quiet {
+        // Of a probe only the exit status counts; the reason is on standard error, where the kubelet shows it.
+        let path = if options.alive { "/healthz" } else { "/readyz" };
+        let answer = ask(&options.admin, path)?;
+        if answer.status != 200 {
+            bail!("{}", answer.body.trim());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let json = fetch(&options.admin)?;
     let picture: Picture =
         serde_json::from_str(&json).context("the answer is no status of this version of pierhead")?;
     match options.output {
@@ -26,14 +36,41 @@ pub(crate) fn run(options: &cli::Status) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!picture.ready)))
 }
 
-fn fetch(admin: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)
-        .with_context(|| format!("no pierhead answers on {admin}; fix: start it, or name its address with --admin"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn fetch(admin: &Admin) -> Result<String> {
+    let answer = ask(admin, "/status")?;
+    if answer.status != 200 {
+        bail!("{admin} is no pierhead: it answers with status {}", answer.status);
+    }
+    Ok(answer.body)
+}
+
+struct Answer {
+    status: u16,
+    body: String,
+}
+
+fn ask(admin: &Admin, path: &str) -> Result<Answer> {
+    let fault = || format!("no pierhead answers on {admin}; fix: start it, or name its address with --admin");
+    match admin {
+        Admin::Address(address) => {
+            let stream = TcpStream::connect_timeout(address, PATIENCE).with_context(fault)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, admin, path)
+        }
+        Admin::Socket(socket) => {
+            let stream = UnixStream::connect(socket).with_context(fault)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, admin, path)
+        }
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, admin: &Admin, path: &str) -> Result<Answer> {
     write!(
         stream,
-        "GET /status HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream
@@ -43,18 +80,22 @@ fn fetch(admin: SocketAddr) -> Result<String> {
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .with_context(|| format!("{admin} does not speak HTTP"))?;
-    if !head.starts_with("HTTP/1.1 200 ") {
-        bail!(
-            "{admin} is no pierhead: it answers {:?}",
-            head.lines().next().unwrap_or_default()
-        );
-    }
-    Ok(body.to_owned())
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3)?.parse().ok());
+    Ok(Answer {
+        status: status.with_context(|| format!("{admin} does not speak HTTP"))?,
+        body: body.to_owned(),
+    })
 }
 
 fn text(picture: &Picture) -> String {
     let mut text = String::new();
-    let state = if picture.ready { "ready" } else { "NOT READY" };
+    let state = if picture.ready {
+        "ready".to_owned()
+    } else {
+        format!("NOT READY ({})", picture.not_ready)
+    };
     let _ = writeln!(
         text,
         "pierhead {}, process {}, {state}, up {}",
@@ -63,12 +104,14 @@ fn text(picture: &Picture) -> String {
         uptime(picture.uptime_seconds)
     );
     let ebpf = &picture.ebpf;
-    let _ = writeln!(text, "ebpf: {} (asked for {}): {}", ebpf.chosen, ebpf.asked, ebpf.why);
+    if !ebpf.chosen.is_empty() {
+        let _ = writeln!(text, "ebpf: {} (asked for {}): {}", ebpf.chosen, ebpf.asked, ebpf.why);
+    }
     let configuration = &picture.configuration;
     let _ = writeln!(
         text,
         "configuration: {}, version {}, {} objects, {} problems",
-        configuration.folder,
+        configuration.from,
         configuration.version,
         configuration.objects,
         configuration.problems.len()

@@ -8,7 +8,7 @@ use pierhead_dataplane::{Dataplane, WorkerLoads};
 use pierhead_kernel::{Capabilities, Counters, Kernel, KernelError, Loads, Options, WorkerSockets};
 use pierhead_model::{DataPathReport, Snapshot};
 
-use crate::cli::{Ebpf, Standalone};
+use crate::cli::{Ebpf, NodeOptions};
 use crate::machine;
 
 /// How much the kernel does, and why that much.
@@ -42,8 +42,8 @@ impl WorkerLoads for Counted {
 /// Decides what to use on this machine and opens it. `None`: nothing.
 ///
 /// What was asked for by name and cannot be had is an error; `auto` takes less, and says why. A second instance is an
-/// error in any case: the first one would get the traffic.
-pub(crate) fn open(options: &Standalone) -> Result<(Mode, Option<Steering>)> {
+/// error in any case, unless it is to take over: the first one would get the traffic.
+pub(crate) fn open(options: &NodeOptions, takeover: bool) -> Result<(Mode, Option<Steering>)> {
     let asked = options.ebpf;
     if asked == Ebpf::Off {
         return Ok((
@@ -74,6 +74,7 @@ pub(crate) fn open(options: &Standalone) -> Result<(Mode, Option<Steering>)> {
         },
         nics: options.nic.clone(),
         node: options.node_name.clone(),
+        takeover,
         ..Options::default()
     });
     match kernel {
@@ -137,37 +138,44 @@ impl Steering {
         Ok(Arc::new(Counted(self.kernel().loads()?)))
     }
 
-    /// Makes the workers' sockets known. They get nothing before [`Self::activate`].
-    pub(crate) fn register(&self, dataplane: &Dataplane) -> Result<()> {
-        let mut kernel = self.kernel();
-        for own in dataplane.steered_sockets() {
-            let sockets = WorkerSockets {
+    /// Makes the workers' sockets known, puts the snapshot in force, and from then on new connections come here.
+    pub(crate) fn take_charge(
+        &self,
+        dataplane: &Dataplane,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<DataPathReport>, KernelError> {
+        let workers = dataplane.steered_sockets();
+        let sockets: Vec<_> = workers
+            .iter()
+            .map(|own| WorkerSockets {
                 tcp4: own.tcp4.as_ref().map(AsFd::as_fd),
                 tcp6: own.tcp6.as_ref().map(AsFd::as_fd),
                 udp4: own.udp4.as_ref().map(AsFd::as_fd),
                 udp6: own.udp6.as_ref().map(AsFd::as_fd),
-            };
-            kernel.register(own.worker, &sockets)?;
-        }
-        Ok(())
+            })
+            .collect();
+        self.kernel().take_charge(&sockets, snapshot)
     }
 
     pub(crate) fn apply(&self, snapshot: &Snapshot) -> Result<Vec<DataPathReport>, KernelError> {
         self.kernel().apply(snapshot)
     }
 
-    /// From now on connections come here.
-    pub(crate) fn activate(&self) -> Result<()> {
-        Ok(self.kernel().activate()?)
-    }
-
-    /// Housekeeping, every second. True: a successor has taken over.
-    pub(crate) fn tick(&self) -> bool {
-        let mut kernel = self.kernel();
-        if let Err(error) = kernel.tick() {
+    /// Housekeeping, every second.
+    pub(crate) fn tick(&self) {
+        if let Err(error) = self.kernel().tick() {
             tracing::warn!("the flow table cannot be looked after: {error}");
         }
-        kernel.superseded()
+    }
+
+    /// Whether a successor has taken over.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.kernel().superseded()
+    }
+
+    /// Leaves the namespace to the successor.
+    pub(crate) fn release(&self) {
+        self.kernel().release();
     }
 
     pub(crate) fn counters(&self) -> Result<Counters, KernelError> {
