@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::client::{Client, Response};
+use crate::client::{Client, H1, Response, TIMEOUT};
 use crate::config::Config;
 use crate::net::{POOL_V4, POOL_V6};
 use crate::netns::Netns;
@@ -24,6 +25,8 @@ pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9
 
 /// The access log's name in the folder of outputs.
 const ACCESS_LOG: &str = "access.log";
+/// And that of the admin socket, which is each process's own.
+const SOCKET: &str = "admin.sock";
 
 /// How much the kernel does: every case runs with all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,7 @@ impl Gate {
         command.arg("--state-dir").arg(config.state());
         command.arg("--access-log").arg(output.path().join(ACCESS_LOG));
         command.args(["--admin", &ADMIN.to_string()]);
+        command.arg("--admin-socket").arg(output.path().join(SOCKET));
         command.args(["--address-pool", POOL_V4, "--address-pool", POOL_V6]);
         command.args(args);
         Self::spawn_with(node, command, output, true)
@@ -109,6 +113,45 @@ impl Gate {
             Ok(())
         })
         .map_err(|error| anyhow::anyhow!("{error:#}\n{}", self.log()))
+    }
+
+    /// Starts one beside those that run, to take over from the one in charge, and waits until it has.
+    pub fn take_over(node: &Arc<Netns>, config: &Config, mode: Mode, args: &[&str]) -> Result<Self> {
+        let mode = mode.to_string();
+        let all: Vec<&str> = ["--takeover", "--ebpf", &mode].iter().chain(args).copied().collect();
+        let gate = Self::launch(node, config, &all)?;
+        gate.in_charge()?;
+        Ok(gate)
+    }
+
+    /// Waits until this very process says that it is ready: the admin address may be another one's.
+    pub fn in_charge(&self) -> Result<()> {
+        eventually("the admin socket says ready", || {
+            ensure!(self.is_running(), "it ended: {}", self.log());
+            let response = self.own("/readyz")?;
+            ensure!(response.status == 200, "status {}", response.status);
+            Ok(())
+        })
+        .map_err(|error| anyhow::anyhow!("{error:#}\n{}", self.log()))
+    }
+
+    /// Asks its admin socket.
+    pub fn own(&self, path: &str) -> Result<Response> {
+        let stream = UnixStream::connect(self.output.path().join(SOCKET))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        H1::new(stream).get("localhost", path)
+    }
+
+    /// The sum of every sample of this metric of this very process that carries all these labels.
+    pub fn own_metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+        let response = self.own("/metrics")?;
+        ensure!(response.status == 200, "/metrics: status {}", response.status);
+        Ok(sum_of(&String::from_utf8_lossy(&response.body), name, labels))
+    }
+
+    /// Where its admin socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.output.path().join(SOCKET)
     }
 
     /// Asks the admin address.

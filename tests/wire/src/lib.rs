@@ -7,6 +7,7 @@ pub mod backend;
 pub mod client;
 pub mod config;
 pub mod gate;
+pub mod load;
 pub mod net;
 pub mod netns;
 pub mod pki;
