@@ -6,6 +6,9 @@
 mod allocations;
 mod cel;
 pub mod files;
+pub mod identity;
+pub mod nodes;
+pub mod publish;
 mod schema;
 mod yaml;
 

@@ -13,6 +13,8 @@ mod emit;
 mod invariants;
 #[path = "golden/objects.rs"]
 mod objects;
+#[path = "golden/travel.rs"]
+mod travel;
 
 use std::{
     collections::BTreeMap,
@@ -87,6 +89,7 @@ fn run(root: &Path, path: &Path, update: bool) -> Result<(), String> {
     }
     shared(&translation.snapshot, &again.snapshot)?;
     invariants::check(&translation)?;
+    travel::check(&translation.snapshot)?;
     let actual = emit::sections(&translation, &case.options);
     if actual.trim().is_empty() {
         return Err("shows nothing: select sections that say something".to_owned());

@@ -1,0 +1,119 @@
+//! The controller's port for nodes.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use pierhead_protocol::{IdentityServer, SnapshotsServer};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tracing::error;
+
+use super::{
+    Numbered,
+    stream::{Service, Streams},
+    tls,
+};
+use crate::{
+    identity::{Identity, Signer},
+    nodes::{Nodes, Registry},
+};
+
+/// A node that is cut off is noticed after both: within 3 s.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A node has one stream, and asks for a certificate now and then.
+const STREAMS_MAX: u32 = 8;
+
+/// Serves nodes for as long as it lives.
+pub struct Publisher {
+    registry: Registry,
+    address: SocketAddr,
+    /// Aborted when this is dropped.
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PublisherError {
+    #[error("the port for nodes: {0}")]
+    Listener(#[from] io::Error),
+}
+
+impl Publisher {
+    /// Serves the snapshots that come, on a bound listener. Nothing is sent before the first one: a node keeps what it has.
+    ///
+    /// Only the leader serves streams; who does not lead signs certificates all the same. Leading that ends, ends all streams.
+    ///
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the listener is none.
+    pub fn start(
+        listener: std::net::TcpListener,
+        snapshots: watch::Receiver<Option<Numbered>>,
+        is_leader: watch::Receiver<bool>,
+        identity: Identity,
+        registry: Registry,
+    ) -> Result<Self, PublisherError> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        let (version, versions) = watch::channel(0);
+        let streams = Arc::new(Streams::new(identity.clone(), registry.clone(), versions, is_leader));
+        let (configs, configs_receiver) = watch::channel(None);
+        let (connections, incoming) = mpsc::channel(16);
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(feed(snapshots, Arc::clone(&streams), version));
+        tasks.spawn(tls::configure(identity.clone(), configs));
+        tasks.spawn(tls::accept(listener, configs_receiver, connections));
+        tasks.spawn(serve(streams, identity, incoming));
+        Ok(Self {
+            registry,
+            address,
+            _tasks: tasks,
+        })
+    }
+
+    /// What the nodes say of themselves.
+    pub fn nodes(&self) -> watch::Receiver<Arc<Nodes>> {
+        self.registry.nodes()
+    }
+
+    /// Where nodes connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Encodes each snapshot once, for all.
+async fn feed(mut snapshots: watch::Receiver<Option<Numbered>>, streams: Arc<Streams>, version: watch::Sender<u64>) {
+    loop {
+        let current = snapshots.borrow_and_update().clone();
+        if let Some(current) = current {
+            let mut catalog = streams.catalog();
+            catalog.publish(&current);
+            version.send_replace(catalog.version());
+        }
+        if snapshots.changed().await.is_err() {
+            // Nobody makes snapshots any more; what there is stays to be had.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn serve(streams: Arc<Streams>, identity: Identity, incoming: mpsc::Receiver<tls::Connection>) {
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(SnapshotsServer::new(Service(streams).into()))
+        .add_service(IdentityServer::new(Signer::new(identity).into()))
+        .serve_with_incoming(ReceiverStream::new(incoming));
+    if let Err(error) = served.await {
+        error!(%error, "the port for nodes");
+    }
+}
