@@ -4,12 +4,23 @@
 //! `pierhead_model`.
 
 mod allocations;
+mod backoff;
 mod cel;
+pub mod cluster;
+mod counters;
+mod events;
 pub mod files;
 pub mod identity;
+mod lease;
 pub mod nodes;
 pub mod publish;
+mod published;
+pub mod run;
 mod schema;
+mod status;
 mod yaml;
+
+pub use counters::{CounterValues, Counters};
+pub use published::Published;
 
 pub use pierhead_translate::{ObjectName, Settings, Statuses, Translation, World, translate};

@@ -8,12 +8,13 @@ mod folder;
 mod listing;
 mod problem;
 mod source;
-mod typed;
+pub(crate) mod typed;
 
 pub use self::folder::{Folder, Ignored};
 pub use self::listing::OpenError;
 pub use self::problem::FileProblem;
-pub use self::source::{FileSource, Options, Published};
+pub use self::source::{FileSource, Options};
+pub use crate::published::Published;
 
 #[cfg(test)]
 mod tests;

@@ -11,10 +11,9 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use pierhead_translate::{Settings, Translation, translate_from};
 use tokio::sync::watch;
 
-use super::folder::{Folder, Ignored};
+use super::folder::Folder;
 use super::listing::OpenError;
-use super::problem::FileProblem;
-use crate::allocations;
+use crate::{allocations, published::Published};
 
 /// A burst of events ends when nothing comes for so long …
 const QUIET: Duration = Duration::from_millis(5);
@@ -24,21 +23,6 @@ const BURST: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(2);
 /// How often to translate again without a change, so that certificates are seen to expire.
 const REFRESH: Duration = Duration::from_secs(3600);
-
-/// One configuration, as it was made of the folder.
-#[derive(Clone, Debug)]
-pub struct Published {
-    pub translation: Translation,
-    /// What is wrong with the files themselves. What is wrong with the meaning is in the translation.
-    pub file_problems: Vec<FileProblem>,
-    pub ignored: Vec<Ignored>,
-    /// Objects in force.
-    pub objects: usize,
-    /// Counts from 1.
-    pub version: u64,
-    /// Time from the end of the burst of changes to here.
-    pub took: Duration,
-}
 
 /// What a source is started with.
 pub struct Options {

@@ -38,6 +38,31 @@ macro_rules! typed {
                     })*
                 }
             }
+
+            /// Puts it where an unequal one, or none, stands. Whether the world changed.
+            pub(crate) fn replace(&self, namespace: &str, name: &str, world: &mut World) -> bool {
+                match self {
+                    $(Self::$kind(object) => {
+                        let same = world.$field.get(namespace, name).is_some_and(|old| **old == **object);
+                        if !same {
+                            world.$field.insert(namespace, name, Arc::clone(object));
+                        }
+                        !same
+                    })*
+                }
+            }
+
+            /// Whether the world changed.
+            pub(crate) fn remove(kind: &str, namespace: &str, name: &str, world: &mut World) -> bool {
+                match kind {
+                    $(stringify!($kind) => world.$field.remove(namespace, name).is_some(),)*
+                    _ => false,
+                }
+            }
+
+            /// Every kind there is a type for.
+            #[cfg(test)]
+            pub(crate) const KINDS: &[&str] = &[$(stringify!($kind)),*];
         }
     };
 }

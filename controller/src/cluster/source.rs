@@ -1,0 +1,358 @@
+//! Watches an API server, translates what changed, publishes what is new.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use pierhead_translate::{Settings, Translation, translate_from};
+use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::addresses::Addresses;
+use super::connect::{StartError, connect};
+use super::discovery::Discovery;
+use super::same::{same_snapshot, same_statuses};
+use super::store::{Change, Standings, Store};
+use crate::counters::{Counters, count};
+use crate::nodes::Nodes;
+use crate::publish::Numbered;
+use crate::published::Published;
+
+/// A burst of events ends when nothing comes for so long …
+const QUIET: Duration = Duration::from_millis(5);
+/// … or for so long, when the burst is the first after a time of rest: most changes are one object, and somebody waits.
+const QUIET_AFTER_REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(200);
+/// … but is not waited for longer than this.
+const BURST: Duration = Duration::from_millis(50);
+/// How often to translate again without a change, so that certificates are seen to expire.
+const REFRESH: Duration = Duration::from_secs(3600);
+/// What a source is started with.
+pub struct SourceOptions {
+    /// A file as kubectl uses it; `None`: the cluster this pod runs in, or the user's own kubeconfig.
+    pub kubeconfig: Option<PathBuf>,
+    /// Called before each translation. Allocations and the machines' addresses are the source's own business.
+    pub settings: Box<dyn FnMut() -> Settings + Send>,
+    /// Whose addresses are shown where a bind is on every machine.
+    pub nodes: watch::Receiver<Arc<Nodes>>,
+    pub counters: Arc<Counters>,
+}
+
+/// A watched cluster. Dropping it ends the watching.
+#[derive(Debug)]
+pub struct ClusterSource {
+    published: watch::Receiver<Arc<Published>>,
+    snapshots: watch::Receiver<Option<Numbered>>,
+    _engine: Engine,
+}
+
+/// What the loop hears.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    Watch(Change),
+    Nodes(Arc<Nodes>),
+    /// Whether this replica decides.
+    Leader(bool),
+    Stop,
+}
+
+/// What a source needs besides its options when it is a part of a controller.
+pub(crate) struct Part {
+    pub(crate) client: Client,
+    pub(crate) leader: watch::Receiver<bool>,
+    pub(crate) standings: async_mpsc::UnboundedSender<Vec<Standings>>,
+    /// Where snapshots go; what stands there before the first is left alone.
+    pub(crate) snapshots: watch::Sender<Option<Numbered>>,
+}
+
+impl ClusterSource {
+    /// Returns when everything there is was read and translated; waits for an API server that does not answer.
+    ///
+    /// # Errors
+    /// When it is not known where the API server is.
+    pub async fn start(options: SourceOptions) -> Result<Self, StartError> {
+        let client = connect(options.kubeconfig.as_deref()).await?;
+        let part = Part {
+            client,
+            leader: watch::channel(true).1,
+            standings: async_mpsc::unbounded_channel().0,
+            snapshots: watch::Sender::new(None),
+        };
+        Self::start_part(options, part).await
+    }
+
+    pub(crate) async fn start_part(options: SourceOptions, part: Part) -> Result<Self, StartError> {
+        let (first, published) = oneshot::channel();
+        let snapshots = part.snapshots.subscribe();
+        let engine = Engine::start(options, part, first)?;
+        let published = published.await.map_err(|_| StartError::Ended)?;
+        Ok(Self {
+            published,
+            snapshots,
+            _engine: engine,
+        })
+    }
+
+    /// The latest configuration, and every later one.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.clone()
+    }
+
+    /// What nodes are to serve, with numbers that grow when it changes.
+    pub fn snapshots(&self) -> watch::Receiver<Option<Numbered>> {
+        self.snapshots.clone()
+    }
+}
+
+/// The watches and the thread that translates. Ends with its owner.
+#[derive(Debug)]
+struct Engine {
+    signal: mpsc::Sender<Signal>,
+    thread: Option<thread::JoinHandle<()>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Engine {
+    fn start(options: SourceOptions, part: Part, first: First) -> Result<Self, StartError> {
+        let (signal, signals) = mpsc::channel();
+        let mut nodes = options.nodes;
+        let mut leader = part.leader;
+        let mut addresses = Addresses::default();
+        addresses.update(&nodes.borrow_and_update(), Instant::now());
+        let leads = *leader.borrow_and_update();
+        let translator = Translator {
+            store: Store::new(),
+            settings: options.settings,
+            counters: Arc::clone(&options.counters),
+            addresses,
+            leads,
+            standings: part.standings,
+            first: Some(first),
+            published: None,
+            snapshots: part.snapshots,
+            refresh: Instant::now() + REFRESH,
+            ended: Instant::now(),
+            dirty: false,
+        };
+        let thread = thread::Builder::new()
+            .name("translate".into())
+            .spawn(move || translator.run(&signals))
+            .map_err(|error| StartError::Client {
+                reason: error.to_string(),
+            })?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(tell(nodes, signal.clone(), Signal::Nodes));
+        tasks.spawn(tell(leader, signal.clone(), Signal::Leader));
+        tasks.spawn(Discovery::new(part.client, signal.clone(), options.counters).run());
+        Ok(Self {
+            signal,
+            thread: Some(thread),
+            _tasks: tasks,
+        })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The thread may be gone already; then there is nothing to stop.
+        let _ = self.signal.send(Signal::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn tell<T: Clone>(mut values: watch::Receiver<T>, signal: mpsc::Sender<Signal>, of: fn(T) -> Signal) {
+    while values.changed().await.is_ok() {
+        let value = values.borrow_and_update().clone();
+        if signal.send(of(value)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Told once, where to read what is published.
+type First = oneshot::Sender<watch::Receiver<Arc<Published>>>;
+
+struct Translator {
+    store: Store,
+    settings: Box<dyn FnMut() -> Settings + Send>,
+    counters: Arc<Counters>,
+    addresses: Addresses,
+    leads: bool,
+    standings: async_mpsc::UnboundedSender<Vec<Standings>>,
+    first: Option<First>,
+    /// There is one from the first translation on.
+    published: Option<watch::Sender<Arc<Published>>>,
+    snapshots: watch::Sender<Option<Numbered>>,
+    refresh: Instant,
+    /// When the last translation ended.
+    ended: Instant,
+    /// Something changed that is not in the world.
+    dirty: bool,
+}
+
+impl Translator {
+    fn run(mut self, signals: &mpsc::Receiver<Signal>) {
+        self.counters.set_waiting_for(self.store.waiting_for());
+        loop {
+            match signals.recv_timeout(self.wait()) {
+                Ok(signal) => {
+                    if self.note(signal) {
+                        return;
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.look_at_the_clock(),
+            }
+            if !self.store.is_synced() {
+                continue;
+            }
+            if self.dirty && self.collect(signals) {
+                return;
+            }
+            // Not before a burst is over: a status is compared with what the object came to, not with what it was.
+            let standings = self.store.take_standings();
+            if self.dirty {
+                self.dirty = false;
+                self.translate();
+            }
+            if !standings.is_empty() {
+                // The writer ends before us only when everything ends.
+                let _ = self.standings.send(standings);
+            }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let now = Instant::now();
+        let next = self
+            .addresses
+            .next_change()
+            .map_or(self.refresh, |at| at.min(self.refresh));
+        next.saturating_duration_since(now)
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = Instant::now();
+        self.dirty |= now >= self.refresh;
+        self.dirty |= self.addresses.next_change().is_some_and(|at| now >= at);
+    }
+
+    /// True: stop.
+    fn note(&mut self, signal: Signal) -> bool {
+        match signal {
+            Signal::Stop => return true,
+            Signal::Watch(change) => {
+                let list_ended = matches!(change, Change::Complete(_) | Change::Unserved(_) | Change::Crds(_));
+                self.store.apply(change);
+                self.dirty |= self.store.take_changed();
+                if list_ended && self.published.is_none() {
+                    self.counters.set_waiting_for(self.store.waiting_for());
+                }
+            }
+            Signal::Nodes(nodes) => {
+                let now = Instant::now();
+                let before = self.addresses.at(now);
+                self.addresses.update(&nodes, now);
+                self.dirty |= self.addresses.at(now) != before;
+            }
+            Signal::Leader(leads) => {
+                self.dirty |= self.leads != leads;
+                self.leads = leads;
+            }
+        }
+        false
+    }
+
+    /// Waits for the end of a burst of changes. True: stop.
+    fn collect(&mut self, signals: &mpsc::Receiver<Signal>) -> bool {
+        let start = Instant::now();
+        let quiet = match start.duration_since(self.ended) > REST {
+            true => QUIET_AFTER_REST,
+            false => QUIET,
+        };
+        loop {
+            let left = (start + BURST).saturating_duration_since(Instant::now());
+            match signals.recv_timeout(left.min(quiet)) {
+                Ok(signal) => {
+                    if self.note(signal) {
+                        return true;
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return true,
+                Err(mpsc::RecvTimeoutError::Timeout) => return false,
+            }
+            if left.is_zero() {
+                return false;
+            }
+        }
+    }
+
+    fn translate(&mut self) {
+        let started = Instant::now();
+        self.refresh = started + REFRESH;
+        let last = self.published.as_ref().map(|published| Arc::clone(&published.borrow()));
+        let before = last.as_ref().map(|last| &last.translation);
+        let mut settings = (self.settings)();
+        settings.machine_addresses = self.addresses.at(started);
+        settings.allocations = before.map(|before| before.allocations.clone()).unwrap_or_default();
+        let mut translation = translate_from(&self.store.world, &settings, before);
+        translation.problems.extend(self.store.problems().cloned());
+        translation.problems.sort();
+        translation.problems.dedup();
+        self.ended = Instant::now();
+        let took = self.ended.duration_since(started);
+        count(&self.counters.translations);
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.counters
+            .translation_microseconds
+            .fetch_add(microseconds, Ordering::Relaxed);
+        self.publish(translation, last.as_deref(), took);
+    }
+
+    fn publish(&mut self, translation: Translation, last: Option<&Published>, took: Duration) {
+        let before = last.map(|last| &last.translation);
+        let new_snapshot = before.is_none_or(|last| !same_snapshot(&last.snapshot, &translation.snapshot));
+        let same = !new_snapshot
+            && before.is_some_and(|last| {
+                last.problems == translation.problems
+                    && last.allocations == translation.allocations
+                    && same_statuses(&last.statuses, &translation.statuses)
+            });
+        if same {
+            return;
+        }
+        count(&self.counters.published);
+        // First what the statuses speak of.
+        if new_snapshot {
+            let snapshot = Arc::new(translation.snapshot.clone());
+            self.snapshots.send_modify(|last| {
+                let version = last.as_ref().map_or(1, |last| last.version + 1);
+                *last = Some(Numbered { version, snapshot });
+            });
+        }
+        let published = Arc::new(Published {
+            translation,
+            file_problems: Vec::new(),
+            ignored: Vec::new(),
+            objects: self.store.len(),
+            version: last.map_or(1, |last| last.version + 1),
+            took,
+        });
+        match &self.published {
+            Some(sender) => _ = sender.send_replace(published),
+            None => {
+                let (sender, receiver) = watch::channel(published);
+                self.published = Some(sender);
+                if let Some(first) = self.first.take() {
+                    // Whoever waited may have given up; then we are about to be stopped.
+                    let _ = first.send(receiver);
+                }
+            }
+        }
+    }
+}
