@@ -17,6 +17,7 @@ pub mod publish;
 mod published;
 pub mod run;
 mod schema;
+mod services;
 mod status;
 mod yaml;
 

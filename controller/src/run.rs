@@ -1,5 +1,5 @@
 //! The whole control plane of a cluster, wired: watch and translate, serve the nodes, and, while this replica leads, write
-//! statuses and events.
+//! statuses, Services and events.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::identity::{ApiReviewer, ApiVault, Identity, Keeper};
 use crate::nodes::{Nodes, Registry};
 use crate::publish::{Numbered, Publisher, PublisherError};
 use crate::published::Published;
-use crate::{events, lease, status};
+use crate::{events, lease, services, status};
 
 /// What a controller is started with.
 pub struct Options {
@@ -105,7 +105,13 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
                 node_user: Identity::node_user(&options.namespace),
                 server_names: Identity::server_names(&service_name, &options.namespace),
             };
-            let publisher = Publisher::start(listener, snapshots.subscribe(), identity, registry.clone())?;
+            let publisher = Publisher::start(
+                listener,
+                snapshots.subscribe(),
+                leader.clone(),
+                identity,
+                registry.clone(),
+            )?;
             (registry, Some(publisher))
         }
     };
@@ -138,10 +144,18 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
         counters: Arc::clone(&counters),
         problems,
     }));
+    let (problems, of_services) = watch::channel(Arc::default());
+    tasks.spawn(services::run(services::Inputs {
+        client: client.clone(),
+        published: source.subscribe(),
+        leader: leader.clone(),
+        counters: Arc::clone(&counters),
+        problems,
+    }));
     tasks.spawn(events::run(events::Inputs {
         client,
         published: source.subscribe(),
-        others: vec![of_statuses],
+        others: vec![of_statuses, of_services],
         leader: leader.clone(),
         identity: options.identity,
         counters,

@@ -113,8 +113,9 @@ fn test(tiers: &[Tier]) -> Result<()> {
         let of_tier: Vec<&Program> = programs.iter().filter(|program| program.tier == tier).collect();
         say(&format!("tier {tier:?}: {} test programs", of_tier.len()));
         let cluster = (tier == Tier::Cluster).then(stage::set).transpose()?;
+        let told = cluster.as_ref().map_or_else(|| Ok(Vec::new()), stage::Stage::told)?;
         for program in of_tier {
-            let (count, failure) = program.run()?;
+            let (count, failure) = program.run(&told)?;
             passed += count;
             failures.extend(failure);
         }
@@ -175,7 +176,11 @@ impl Program {
         }
         let folder = artifact.manifest_path.parent()?;
         let package = package_name(&artifact.package_id.repr, folder.file_name()?);
-        let tier = tier_of(&package, artifact.target.kind.contains(&TargetKind::Test));
+        let tier = tier_of(
+            &package,
+            &artifact.target.name,
+            artifact.target.kind.contains(&TargetKind::Test),
+        );
         Some(Self {
             package,
             target: artifact.target.name.clone(),
@@ -185,13 +190,14 @@ impl Program {
         })
     }
 
-    /// Runs it and shows what it says: how many tests passed, and what is wrong if anything is.
-    fn run(&self) -> Result<(u64, Option<String>)> {
+    /// Runs it, `told` these variables, and shows what it says: how many tests passed, and what is wrong if anything is.
+    fn run(&self, told: &[(&str, PathBuf)]) -> Result<(u64, Option<String>)> {
         let name = format!("{}/{}", self.package, self.target);
         println!("\n+ {name}");
         let mut child = Command::new(&self.executable)
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
+            .envs(told.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
@@ -249,8 +255,10 @@ impl Summary {
 }
 
 /// Where a package's tests belong. Only three crates need root, and two of them only outside their unit tests.
-fn tier_of(package: &str, integration: bool) -> Tier {
+fn tier_of(package: &str, target: &str, integration: bool) -> Tier {
     match package {
+        // It starts an API server.
+        "pierhead-controller" if target == "api_server" => Tier::Cluster,
         "pierhead-wire" => Tier::Wire,
         "pierhead-cluster" if integration => Tier::Cluster,
         "pierhead-kernel" if integration => Tier::Packets,
@@ -357,9 +365,11 @@ mod tests {
 
     #[test]
     fn tiers_follow_packages() {
-        assert_eq!(tier_of("pierhead-kernel", false), Tier::Pure);
-        assert_eq!(tier_of("pierhead-kernel", true), Tier::Packets);
-        assert_eq!(tier_of("pierhead-wire", true), Tier::Wire);
-        assert_eq!(tier_of("pierhead-model", true), Tier::Pure);
+        assert_eq!(tier_of("pierhead-kernel", "it", false), Tier::Pure);
+        assert_eq!(tier_of("pierhead-kernel", "it", true), Tier::Packets);
+        assert_eq!(tier_of("pierhead-wire", "it", true), Tier::Wire);
+        assert_eq!(tier_of("pierhead-model", "it", true), Tier::Pure);
+        assert_eq!(tier_of("pierhead-controller", "nodes", true), Tier::Pure);
+        assert_eq!(tier_of("pierhead-controller", "api_server", true), Tier::Cluster);
     }
 }

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client};
+use pierhead_translate::Bundle;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 use super::follow::{RETRY, follow};
 use super::kinds::{SOURCES, Source};
 use super::source::Signal;
-use super::store::{Change, Crd};
+use super::store::Change;
 use crate::backoff::Backoff;
 use crate::counters::{Counters, count};
 
@@ -43,9 +44,9 @@ pub(super) struct Discovery {
     running: BTreeMap<usize, (&'static str, AbortHandle)>,
     /// Sources that were told to be unserved.
     absent: BTreeSet<usize>,
-    crds: BTreeMap<String, Crd>,
+    crds: BTreeMap<String, Bundle>,
     /// While the list of CRDs is read.
-    listing: Option<BTreeMap<String, Crd>>,
+    listing: Option<BTreeMap<String, Bundle>>,
     soon: Backoff,
     /// When to ask the API server what it serves.
     look: Option<Instant>,
@@ -213,9 +214,12 @@ impl Discovery {
     }
 }
 
-fn read(metadata: &ObjectMeta) -> Option<(String, Crd)> {
-    let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
-    let crd = Crd {
+fn read(metadata: &ObjectMeta) -> Option<(String, Bundle)> {
+    let annotation = |name: &str| {
+        let value = metadata.annotations.as_ref().and_then(|all| all.get(name));
+        value.cloned().unwrap_or_default()
+    };
+    let crd = Bundle {
         version: annotation("gateway.networking.k8s.io/bundle-version"),
         channel: annotation("gateway.networking.k8s.io/channel"),
     };
@@ -298,9 +302,6 @@ mod tests {
         };
         let (name, crd) = read(&metadata).unwrap();
         assert_eq!(name, "gateways.gateway.networking.k8s.io");
-        assert_eq!(
-            (crd.version.as_deref(), crd.channel.as_deref()),
-            (Some("v1.7.0"), Some("standard"))
-        );
+        assert_eq!((&*crd.version, &*crd.channel), ("v1.7.0", "standard"));
     }
 }

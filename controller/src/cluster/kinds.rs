@@ -17,7 +17,7 @@ pub(crate) struct Source {
     pub(crate) built_in: bool,
 }
 
-const GATEWAY: &str = "gateway.networking.k8s.io";
+pub(crate) const GATEWAY: &str = "gateway.networking.k8s.io";
 
 const fn built_in(kind: &'static str, group: &'static str, plural: &'static str) -> Source {
     Source {
@@ -52,11 +52,20 @@ const fn secrets(selector: &'static str) -> Source {
 /// Every watch. Before v1.7 some kinds had other versions; their objects have the shape we know.
 pub(crate) const SOURCES: &[Source] = &[
     gateway("BackendTLSPolicy", "backendtlspolicies", &["v1", "v1alpha3"]),
+    Source {
+        versions: &["v1", "v1beta1"],
+        built_in: false,
+        ..built_in("ClusterTrustBundle", "certificates.k8s.io", "clustertrustbundles")
+    },
     built_in("ConfigMap", "", "configmaps"),
     built_in("EndpointSlice", "discovery.k8s.io", "endpointslices"),
     gateway("GRPCRoute", "grpcroutes", &["v1"]),
     gateway("Gateway", "gateways", &["v1"]),
     gateway("GatewayClass", "gatewayclasses", &["v1"]),
+    Source {
+        group: "pierhead.dev",
+        ..gateway("GatewayParameters", "gatewayparameters", &["v1alpha1"])
+    },
     gateway("HTTPRoute", "httproutes", &["v1"]),
     built_in("Ingress", "networking.k8s.io", "ingresses"),
     built_in("IngressClass", "networking.k8s.io", "ingressclasses"),
@@ -97,7 +106,7 @@ impl Source {
 
     /// Whether a CRD brings it, or the API server itself has it, perhaps switched off.
     pub(crate) fn comes_with_crd(&self) -> bool {
-        !self.built_in && (self.group == GATEWAY || !self.group.ends_with(".k8s.io"))
+        !self.built_in && self.group != "certificates.k8s.io"
     }
 
     /// For messages: the kind, and which part of it.
@@ -133,6 +142,11 @@ mod tests {
         let http = Source::of("HTTPRoute").unwrap();
         assert_eq!(http.crd(), "httproutes.gateway.networking.k8s.io");
         assert_eq!(http.api_version("v1"), "gateway.networking.k8s.io/v1");
+        assert_eq!(
+            Source::of("GatewayParameters").unwrap().crd(),
+            "gatewayparameters.pierhead.dev"
+        );
+        assert!(!Source::of("ClusterTrustBundle").unwrap().comes_with_crd());
         assert_eq!(Source::of("Service").unwrap().resource("v1").api_version, "v1");
     }
 }

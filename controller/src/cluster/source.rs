@@ -299,6 +299,8 @@ impl Translator {
         let before = last.as_ref().map(|last| &last.translation);
         let mut settings = (self.settings)();
         settings.machine_addresses = self.addresses.at(started);
+        // What a replica that does not lead would give, the leader may give to another.
+        settings.allocate = self.leads;
         settings.allocations = before.map(|before| before.allocations.clone()).unwrap_or_default();
         let mut translation = translate_from(&self.store.world, &settings, before);
         translation.problems.extend(self.store.problems().cloned());
@@ -321,6 +323,7 @@ impl Translator {
             && before.is_some_and(|last| {
                 last.problems == translation.problems
                     && last.allocations == translation.allocations
+                    && last.services == translation.services
                     && same_statuses(&last.statuses, &translation.statuses)
             });
         if same {

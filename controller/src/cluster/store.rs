@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pierhead_model::{Origin, Problem, Severity};
-use pierhead_translate::{ObjectName, World};
+use pierhead_translate::{Bundle, ObjectName, World};
 
-use super::kinds::SOURCES;
+use super::kinds::{GATEWAY, SOURCES};
 use super::object::{Object, Standing};
 use crate::files::typed::Typed;
 
@@ -22,16 +22,7 @@ pub(crate) enum Change {
     /// The API server does not serve this kind: there is nothing of it.
     Unserved(usize),
     /// The CRDs that are there changed.
-    Crds(BTreeMap<String, Crd>),
-}
-
-/// What is known of a CRD without reading it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Crd {
-    /// Annotation `gateway.networking.k8s.io/bundle-version`.
-    pub(crate) version: Option<String>,
-    /// Annotation `gateway.networking.k8s.io/channel`.
-    pub(crate) channel: Option<String>,
+    Crds(BTreeMap<String, Bundle>),
 }
 
 /// The present status of an object, or that it is gone.
@@ -57,7 +48,7 @@ struct Listed {
 pub(crate) struct Store {
     pub(crate) world: World,
     listed: Vec<Listed>,
-    crds: Option<BTreeMap<String, Crd>>,
+    crds_known: bool,
     unreadable: BTreeMap<Origin, Problem>,
     /// Statuses that were seen since [`Store::take_standings`].
     standings: Vec<Standings>,
@@ -69,7 +60,7 @@ impl Store {
         Self {
             world: World::default(),
             listed: SOURCES.iter().map(|_| Listed::default()).collect(),
-            crds: None,
+            crds_known: false,
             unreadable: BTreeMap::new(),
             standings: Vec::new(),
             changed: false,
@@ -81,14 +72,14 @@ impl Store {
         let sources = SOURCES.iter().zip(&self.listed);
         let waiting = sources.filter(|(_, listed)| !listed.synced);
         let mut waiting: Vec<String> = waiting.map(|(source, _)| source.label()).collect();
-        if self.crds.is_none() {
+        if !self.crds_known {
             waiting.push("CustomResourceDefinition".into());
         }
         waiting
     }
 
     pub(crate) fn is_synced(&self) -> bool {
-        self.crds.is_some() && self.listed.iter().all(|listed| listed.synced)
+        self.crds_known && self.listed.iter().all(|listed| listed.synced)
     }
 
     /// Whether the world changed since the last call.
@@ -114,6 +105,7 @@ impl Store {
             Change::Begin(source) => {
                 self.listed[source].listing = Some(BTreeSet::new());
                 self.listed[source].unserved = false;
+                self.know_trust_bundles(source);
             }
             Change::Seen(source, _) | Change::Complete(source) if self.listed[source].unserved => {}
             Change::Seen(source, object) => self.see(source, *object),
@@ -137,17 +129,30 @@ impl Store {
                 listed.listing = None;
                 listed.unserved = true;
                 let gone = std::mem::take(&mut listed.names);
+                self.know_trust_bundles(source);
                 self.settle(source);
                 for name in gone {
                     self.forget(source, &name);
                 }
             }
             Change::Crds(crds) => {
-                if self.crds.as_ref() != Some(&crds) {
+                let of_gateway_api = |name: &String| name.ends_with(&format!(".{GATEWAY}"));
+                let bundles = crds.into_iter().filter(|(name, _)| of_gateway_api(name)).collect();
+                if !self.crds_known || self.world.bundles != bundles {
                     self.changed = true;
-                    self.crds = Some(crds);
+                    self.crds_known = true;
+                    self.world.bundles = bundles;
                 }
             }
+        }
+    }
+
+    /// A reference to a kind that the API server does not have is another mistake than one to an object that is not there.
+    fn know_trust_bundles(&mut self, source: usize) {
+        let without = self.listed[source].unserved;
+        if SOURCES[source].kind == "ClusterTrustBundle" && self.world.without_cluster_trust_bundles != without {
+            self.world.without_cluster_trust_bundles = without;
+            self.changed = true;
         }
     }
 
@@ -354,6 +359,25 @@ mod tests {
         );
         store.apply(Change::Gone(opaque, ObjectName::new("ns", "s")));
         assert!(store.world.secrets.is_empty());
+    }
+
+    #[test]
+    fn bundles_are_of_the_gateway_api_and_trust_bundles_are_there_or_not() {
+        let mut store = synced();
+        let of = |name: &str| (name.to_owned(), Bundle::default());
+        let crds = [
+            of("gateways.gateway.networking.k8s.io"),
+            of("gatewayparameters.pierhead.dev"),
+        ];
+        store.apply(Change::Crds(crds.into()));
+        assert!(store.take_changed());
+        let names: Vec<_> = store.world.bundles.keys().collect();
+        assert_eq!(names, ["gateways.gateway.networking.k8s.io"]);
+        let trust = source("ClusterTrustBundle");
+        store.apply(Change::Unserved(trust));
+        assert!(store.world.without_cluster_trust_bundles && store.take_changed());
+        store.apply(Change::Begin(trust));
+        assert!(!store.world.without_cluster_trust_bundles && store.take_changed());
     }
 
     #[test]

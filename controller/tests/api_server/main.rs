@@ -1,5 +1,5 @@
-//! The control plane against a real API server. Needs the programs of `cargo xtask cluster` and the CRDs of the Gateway API:
-//! built only with the feature `api-server`, by the cluster tier.
+//! The control plane against a real API server: part of the cluster tier, which tells where the programs of
+//! `cargo xtask cluster` and the CRDs of the Gateway API are.
 
 mod server;
 

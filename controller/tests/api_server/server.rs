@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,11 @@ pub(crate) struct ApiServer {
     etcd_port: u16,
     api_server: Option<Process>,
     _etcd: Process,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One at a time: some tests look at the time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback");
@@ -45,6 +50,7 @@ fn folder(variable: &str, holds: &str) -> PathBuf {
 
 impl ApiServer {
     pub(crate) fn start() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let binaries = folder(
             "PIERHEAD_CLUSTER_BIN",
             "etcd, kube-apiserver and kubectl (`cargo xtask cluster`)",
@@ -79,6 +85,7 @@ impl ApiServer {
             etcd_port,
             api_server: None,
             _etcd: Process(etcd),
+            _alone: alone,
         };
         server.prepare();
         server.up();

@@ -145,9 +145,7 @@ pub(crate) fn crds(place: &Place, channel: Channel) -> Result<()> {
             .collect();
         sh::output(kubectl(place).arg("delete").args(old))?;
     }
-    let folder = tools::module_dir(&binaries::suite_module(), GATEWAY_API)?
-        .join("config/crd")
-        .join(channel.as_str());
+    let folder = crd_folder(channel)?;
     // Server-side: the annotation of a client-side apply has no room for a CRD.
     let mut apply = kubectl(place);
     apply.args(["apply", "--server-side", "--force-conflicts"]);
@@ -157,6 +155,15 @@ pub(crate) fn crds(place: &Place, channel: Channel) -> Result<()> {
     sh::output(&mut apply)?;
     sh::output(kubectl(place).args(["wait", "--for=condition=Established", "--all", "crd", "--timeout=30s"]))?;
     Ok(())
+}
+
+/// Where the CRDs of a channel are.
+///
+/// # Errors
+/// Go cannot bring them.
+pub(crate) fn crd_folder(channel: Channel) -> Result<PathBuf> {
+    let module = tools::module_dir(&binaries::suite_module(), GATEWAY_API)?;
+    Ok(module.join("config/crd").join(channel.as_str()))
 }
 
 fn crd_files(folder: &std::path::Path) -> Result<Vec<PathBuf>> {

@@ -1,7 +1,10 @@
 //! The cluster for the tests: up, with the Pierhead of this very build on it.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
+use super::api::{self, Channel};
 use super::place::Place;
 use super::{ensure, install, is_up, remove};
 use crate::codegen;
@@ -34,6 +37,19 @@ pub(crate) fn set() -> Result<Stage> {
 }
 
 impl Stage {
+    /// What tests that start programs of the cluster by themselves are told in their environment.
+    ///
+    /// # Errors
+    /// The CRDs of the Gateway API are not to be had.
+    pub(crate) fn told(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+        let programs = self.place.bin("kubectl");
+        let programs = programs.parent().unwrap_or(&programs).to_owned();
+        Ok(vec![
+            ("PIERHEAD_CLUSTER_BIN", programs),
+            ("PIERHEAD_GATEWAY_API_CRDS", api::crd_folder(Channel::Experimental)?),
+        ])
+    }
+
     /// Removes what was not there before; what failed stays, to be looked at.
     ///
     /// # Errors
