@@ -6,8 +6,9 @@ use std::{
 };
 
 use pierhead_model::{
-    Backend, BackendId, BackendTarget, BackendTls, Bind, CertificateId, ClientAuth, EndpointsId, Filter, HttpRoute,
-    HttpRule, L4Route, ListenerKind, MirrorFilter, Snapshot, TlsTermination, TrustId, WeightedBackend,
+    Backend, BackendId, BackendTarget, BackendTls, Bind, CertificateId, ClientAuth, EndpointsId, ExternalAuthFilter,
+    Filter, HttpOptions, HttpRoute, HttpRule, L4Route, ListenerKind, MirrorFilter, Snapshot, TlsTermination, TrustId,
+    WeightedBackend,
 };
 
 use crate::ResourceId;
@@ -61,14 +62,25 @@ trait Names {
 impl Names for Bind {
     fn find<'a>(&'a self, is_wanted: &dyn Fn(Reference<'a>) -> bool) -> Option<Reference<'a>> {
         self.listeners.iter().find_map(|listener| match &listener.kind {
-            ListenerKind::Http(_) => None,
-            ListenerKind::Https { tls, http: _ } => tls.find(is_wanted),
+            ListenerKind::Http(http) => http.find(is_wanted),
+            ListenerKind::Https { tls, http } => tls.find(is_wanted).or_else(|| http.find(is_wanted)),
             ListenerKind::TlsPassthrough { routes } => routes.iter().find_map(|sni| sni.route.find(is_wanted)),
             ListenerKind::TlsTerminate { tls, routes } => tls
                 .find(is_wanted)
                 .or_else(|| routes.iter().find_map(|sni| sni.route.find(is_wanted))),
             ListenerKind::Tcp { route } | ListenerKind::Udp { route } => route.as_ref()?.find(is_wanted),
         })
+    }
+}
+
+impl Names for HttpOptions {
+    fn find<'a>(&'a self, is_wanted: &dyn Fn(Reference<'a>) -> bool) -> Option<Reference<'a>> {
+        let Self {
+            host_selection: _,
+            detect_misdirected: _,
+            filters,
+        } = self;
+        filters.iter().find_map(|filter| filter.find(is_wanted))
     }
 }
 
@@ -116,6 +128,11 @@ impl Names for Filter {
             Self::Mirror(MirrorFilter { backend, fraction: _ }) => {
                 Some(Reference::Backend(backend)).filter(|reference| is_wanted(*reference))
             }
+            Self::ExternalAuth(ExternalAuthFilter {
+                backend,
+                protocol: _,
+                body_bytes: _,
+            }) => Some(Reference::Backend(backend)).filter(|reference| is_wanted(*reference)),
             Self::RequestHeaders(_)
             | Self::ResponseHeaders(_)
             | Self::Redirect(_)

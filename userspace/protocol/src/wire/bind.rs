@@ -7,6 +7,7 @@ use pierhead_model::{
 use super::{
     At, Malformed, Wire,
     backend::WeightedBackendMessage,
+    filter::FilterMessage,
     parts::{DurationMessage, HostPatternMessage, HostPatternsMessage, IpNetMessage, OriginMessage},
     tls::TlsTerminationMessage,
 };
@@ -97,6 +98,7 @@ wire_struct! {
     HttpOptions as HttpOptionsMessage {
         host_selection: u32 [uint32, tag = "1"],
         detect_misdirected: bool [bool, tag = "2"],
+        filters: Vec<FilterMessage> [message, repeated, tag = "3"],
     }
 }
 

@@ -1,6 +1,6 @@
 use pierhead_model::{
-    CorsFilter, CorsOrigin, Filter, HeaderModifier, MirrorFilter, MirrorFraction, PathRewrite, RedirectFilter,
-    RedirectPort, UrlRewriteFilter,
+    CorsFilter, CorsOrigin, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderModifier, MirrorFilter,
+    MirrorFraction, PathRewrite, RedirectFilter, RedirectPort, UrlRewriteFilter,
 };
 
 use super::parts::{DurationMessage, HeaderMessage};
@@ -8,13 +8,14 @@ use super::parts::{DurationMessage, HeaderMessage};
 wire_lists!(Filter, CorsOrigin);
 
 wire_enum! {
-    Filter as FilterMessage of FilterKind in "1, 2, 3, 4, 5, 6, 7" {
+    Filter as FilterMessage of FilterKind in "1, 2, 3, 4, 5, 6, 7, 8" {
         one RequestHeaders: HeaderModifierMessage [message, tag = "1"],
         one ResponseHeaders: HeaderModifierMessage [message, tag = "2"],
         one Redirect: RedirectFilterMessage [message, tag = "3"],
         one UrlRewrite: UrlRewriteFilterMessage [message, tag = "4"],
         one Mirror: MirrorFilterMessage [message, tag = "5"],
         one Cors: CorsFilterMessage [message, tag = "6"],
+        one ExternalAuth: ExternalAuthFilterMessage [message, tag = "8"],
         many Unsupported as UnsupportedMessage ["7"] {
             what: String [string, tag = "1"],
         },
@@ -98,6 +99,30 @@ wire_enum! {
         many Wildcard as WildcardOriginMessage ["3"] {
             before: String [string, tag = "1"],
             after: String [string, tag = "2"],
+        },
+    }
+}
+
+wire_struct! {
+    ExternalAuthFilter as ExternalAuthFilterMessage {
+        backend: String [string, tag = "1"],
+        protocol: ExternalAuthProtocolMessage [message, required, tag = "2"],
+        body_bytes: u32 [uint32, tag = "3"],
+    }
+    check |auth| {
+        auth.body_bytes <= ExternalAuthFilter::MAX_BODY_BYTES => "the body that is sent along is too large",
+    }
+}
+
+wire_enum! {
+    ExternalAuthProtocol as ExternalAuthProtocolMessage of ExternalAuthProtocolKind in "1, 2" {
+        many Http as ExternalAuthHttpMessage ["1"] {
+            path_prefix: String [string, tag = "1"],
+            request_headers: Vec<String> [string, repeated, tag = "2"],
+            response_headers: Vec<String> [string, repeated, tag = "3"],
+        },
+        many Grpc as ExternalAuthGrpcMessage ["2"] {
+            request_headers: Vec<String> [string, repeated, tag = "1"],
         },
     }
 }
