@@ -1,5 +1,6 @@
 //! `conformance`: the official suite of the Gateway API, unmodified, against Pierhead on the cluster.
 
+mod complaint;
 mod inventory;
 mod outcome;
 mod suite;

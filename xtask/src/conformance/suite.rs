@@ -8,6 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 
 use super::Wish;
+use super::complaint::Complaints;
 use super::outcome::{self, Outcome, Verdict};
 use crate::cluster::net;
 use crate::cluster::place::Place;
@@ -48,11 +49,15 @@ pub(crate) fn run(place: &Place, program: &Path, wish: &Wish, report: &Path) -> 
     let mut child = command.spawn().context("cannot start the suite")?;
     let output = child.stdout.take().context("a suite without an output")?;
     let mut outcome = Outcome::default();
+    let mut complaints = Complaints::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("cannot read what the suite says")?;
         log.write_all(&line)?;
         log.write_all(b"\n")?;
         let line = String::from_utf8_lossy(&line);
+        if let Some((test, said)) = complaints.read(&line) {
+            println!("  wrong   {test}: {said}");
+        }
         if let Some((name, verdict, took)) = outcome::parse(&line) {
             let mark = match verdict {
                 Verdict::Passed => "passed",
