@@ -1,4 +1,4 @@
-//! `image`: `pierhead` as an image of one static program, made without Docker.
+//! `image`: `pierhead` as an image of one static program and the public authorities, made without Docker.
 //!
 //! Static against glibc, not musl: its allocator and its copies of memory are part of what makes the proxy fast, and
 //! the two databases that glibc asks for names, files and DNS, are inside the library since 2.34.
@@ -70,7 +70,11 @@ pub(crate) fn make(order: &Order) -> Result<()> {
     if names.is_empty() {
         names.push(NAME);
     }
-    let mut files = vec![("/pierhead", program.as_path(), 0o755)];
+    let roots = roots()?;
+    let mut files = vec![
+        ("/pierhead", program.as_path(), 0o755),
+        ("/etc/ssl/certs/ca-certificates.crt", &roots, 0o644),
+    ];
     for library in &libraries {
         files.push((library.to_str().context("a library of a strange name")?, library, 0o755));
     }
@@ -137,6 +141,31 @@ fn build(profile: &str) -> Result<PathBuf> {
         bail!("{} is not static: it asks for {loader}", program.display());
     }
     Ok(program)
+}
+
+/// The authorities that a BackendTLSPolicy with `wellKnownCACertificates: System` trusts, as one file: Mozilla's, out of
+/// Debian's package, and none that was added to this machine.
+fn roots() -> Result<PathBuf> {
+    setup::debian_packages(&[("update-ca-certificates", "ca-certificates")])?;
+    let folder = Path::new("/usr/share/ca-certificates/mozilla");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    files.sort();
+    let mut bundle = String::new();
+    for file in &files {
+        let certificate = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        bundle.push_str(certificate.trim_end());
+        bundle.push('\n');
+    }
+    if bundle.is_empty() {
+        bail!("{} holds no certificates", folder.display());
+    }
+    let to = sh::target_dir().join("image/ca-certificates.crt");
+    fs::create_dir_all(sh::target_dir().join("image")).context("cannot make the image's folder")?;
+    fs::write(&to, bundle).with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(to)
 }
 
 /// The loader and the libraries of a dynamic program, where the program looks for them; none of a static one.
