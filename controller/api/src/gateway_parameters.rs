@@ -272,11 +272,11 @@ fn assignable(prefix: &IpNet) -> bool {
         "ff00::/8",
         "fec0::/10",
     ];
-    let overlaps = |text: &&str| {
+    let overlaps = |text: &str| {
         let never: Option<IpNet> = text.parse().ok();
         never.is_some_and(|never| never.contains(prefix) || prefix.contains(&never))
     };
-    !NEVER.iter().any(|text| overlaps(&text))
+    !NEVER.iter().any(|text| overlaps(text))
 }
 
 /// The CustomResourceDefinition.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use pierhead_model::{
-    Backend, Endpoints, EndpointsId, HttpRoute, Origin, OwnedPrefix, Ownership, Problem, Severity, Snapshot, Transport,
+    Backend, Endpoints, EndpointsId, HttpRoute, Map, Origin, OwnedPrefix, Ownership, Problem, RouteId, Severity,
+    Snapshot, Transport,
 };
 
 use crate::{
@@ -26,17 +27,21 @@ pub struct Builder<'w> {
     pub settings: &'w Settings,
     pub statuses: Statuses,
     pub(crate) snapshot: Snapshot,
-    pub(crate) slices: SliceIndex<'w>,
+    pub(crate) slices: SliceIndex,
     /// What was made last time: saves work, changes nothing.
     pub(crate) previous: Option<&'w Snapshot>,
     pub(crate) previous_memo: Option<&'w Memo>,
-    pub(crate) memo: Option<Memo>,
+    memo: Option<Memo>,
     /// While one route is translated.
     recording: Option<Recording>,
-    /// The first of a name counts.
+    /// What does not come from routes that are remembered. The first of a name counts.
     routes: Vec<Arc<HttpRoute>>,
     backends: Vec<Arc<Backend>>,
     endpoints: Vec<Arc<Endpoints>>,
+    /// How many backends and endpoints there were before those of remembered routes.
+    before: (usize, usize),
+    /// Remembered routes that name listeners which are not there, without those; `None` where nothing is left.
+    lessened: Vec<(RouteId, Option<Arc<HttpRoute>>)>,
     /// Endpoints that were made in this translation, with what is wrong with them.
     pub(crate) made: BTreeMap<EndpointsId, (Arc<Endpoints>, Vec<Problem>)>,
     problems: BTreeSet<Problem>,
@@ -50,19 +55,23 @@ pub struct Builder<'w> {
 
 impl<'w> Builder<'w> {
     pub(crate) fn new(world: &'w World, settings: &'w Settings, previous: Option<&'w Translation>) -> Self {
+        let previous_memo = previous.and_then(|translation| translation.memo.as_deref());
+        let before = previous_memo.map(|memo| (&memo.endpoint_slices, &memo.slices));
         Self {
             world,
             settings,
             statuses: Statuses::default(),
             snapshot: Snapshot::default(),
-            slices: SliceIndex::new(world),
+            slices: SliceIndex::new(&world.endpoint_slices, before),
             previous: previous.map(|translation| &translation.snapshot),
-            previous_memo: previous.and_then(|translation| translation.memo.as_deref()),
+            previous_memo,
             memo: None,
             recording: None,
             routes: Vec::new(),
             backends: Vec::new(),
             endpoints: Vec::new(),
+            before: (0, 0),
+            lessened: Vec::new(),
             made: BTreeMap::new(),
             problems: BTreeSet::new(),
             claims: Vec::new(),
@@ -91,18 +100,14 @@ impl<'w> Builder<'w> {
     }
 
     /// Something about the recording, if there is one.
-    pub(crate) fn note(&mut self, note: impl FnOnce(&mut Recording)) {
-        if let Some(recording) = &mut self.recording {
-            note(recording);
-        }
+    pub(crate) fn note<R>(&mut self, note: impl FnOnce(&mut Recording) -> R) -> Option<R> {
+        self.recording.as_mut().map(note)
     }
 
-    /// Adds what a route came to, now or in the previous translation.
-    pub(crate) fn replay(&mut self, recording: &Recording) {
-        self.routes.extend_from_slice(&recording.routes);
-        self.backends.extend_from_slice(&recording.backends);
-        self.endpoints.extend_from_slice(&recording.endpoints);
-        self.problems.extend(recording.problems.iter().cloned());
+    /// Takes what all remembered routes came to.
+    pub(crate) fn memo(&mut self, memo: Memo) {
+        self.before = (self.backends.len(), self.endpoints.len());
+        self.memo = Some(memo);
     }
 
     /// Something its author asked for does not work.
@@ -164,13 +169,15 @@ impl<'w> Builder<'w> {
     pub(crate) fn assign_addresses(&mut self) {
         let (assigned, allocations) = address::assign(self.settings, &std::mem::take(&mut self.demands));
         self.allocations = allocations;
+        let mut owned: BTreeMap<OwnedPrefix, Ownership> = BTreeMap::new();
         for (prefix, announce) in assigned.values().flat_map(|a| &a.owned) {
-            let ownership = self.snapshot.owned.entry(OwnedPrefix(*prefix)).or_insert(Ownership {
+            let ownership = owned.entry(OwnedPrefix(*prefix)).or_insert(Ownership {
                 on_miss: self.settings.on_miss,
                 announce: false,
             });
             ownership.announce |= announce;
         }
+        self.snapshot.owned = owned.into_iter().collect();
         self.assigned = assigned;
     }
 
@@ -241,7 +248,7 @@ impl<'w> Builder<'w> {
     /// Decides who has which bind, puts the binds into the snapshot, and takes refused listeners out of the routes.
     pub(crate) fn settle_binds(&mut self) -> Refused {
         let settled = bind::settle(std::mem::take(&mut self.claims), &self.settings.machine_addresses);
-        self.snapshot.binds = settled.binds;
+        self.snapshot.binds = settled.binds.into_iter().collect();
         for problem in settled.problems {
             self.problem(problem);
         }
@@ -253,21 +260,51 @@ impl<'w> Builder<'w> {
             .flat_map(|bind| bind.listeners.iter().map(|listener| &listener.id))
             .collect();
         let previous = self.previous.map(|p| &p.routes);
-        self.routes.retain_mut(|route| {
-            if !route.attachments.iter().all(|a| listening.contains(&a.listener)) {
-                let mut less = HttpRoute::clone(route);
-                less.attachments.retain(|a| listening.contains(&a.listener));
-                *route = shared(&less.id.clone(), less, previous);
-            }
-            !route.attachments.is_empty()
+        let whole = |route: &HttpRoute| route.attachments.iter().all(|a| listening.contains(&a.listener));
+        let lessen = |route: &Arc<HttpRoute>| {
+            let mut less = HttpRoute::clone(route);
+            less.attachments.retain(|a| listening.contains(&a.listener));
+            (!less.attachments.is_empty()).then(|| shared(&less.id.clone(), less, previous))
+        };
+        self.routes = std::mem::take(&mut self.routes)
+            .into_iter()
+            .filter_map(|route| if whole(&route) { Some(route) } else { lessen(&route) })
+            .collect();
+        let sum = self.memo.as_ref().map(|memo| &memo.sum);
+        let absent = sum.into_iter().flat_map(|sum| {
+            let absent = sum.listeners().filter(|listener| !listening.contains(listener));
+            absent
+                .flat_map(|listener| sum.naming(listener))
+                .map(move |id| (id, sum))
         });
+        let lessened: BTreeMap<&RouteId, Option<Arc<HttpRoute>>> = absent
+            .map(|(id, sum)| (id, sum.routes.get(id).and_then(&lessen)))
+            .collect();
+        self.lessened = lessened.into_iter().map(|(id, route)| (id.clone(), route)).collect();
         settled.refused
     }
 
     pub(crate) fn finish(mut self) -> Translation {
-        self.snapshot.routes = by_name(self.routes, |route| &route.id);
-        self.snapshot.backends = by_name(self.backends, |backend| &backend.id);
-        self.snapshot.endpoints = by_name(self.endpoints, |endpoints| &endpoints.id);
+        let sum = self.memo.as_ref().map(|memo| memo.sum.clone()).unwrap_or_default();
+        self.problems.extend(sum.problems().cloned());
+        self.snapshot.routes = sum.routes;
+        for (id, route) in self.lessened {
+            match route {
+                Some(route) => self.snapshot.routes.insert(id, route),
+                None => self.snapshot.routes.remove(&id),
+            };
+        }
+        add(&mut self.snapshot.routes, (0, self.routes), |route| &route.id);
+        self.snapshot.backends = sum.backends.values;
+        add(&mut self.snapshot.backends, (self.before.0, self.backends), |backend| {
+            &backend.id
+        });
+        self.snapshot.endpoints = sum.endpoints.values;
+        add(
+            &mut self.snapshot.endpoints,
+            (self.before.1, self.endpoints),
+            |endpoints| &endpoints.id,
+        );
         Translation {
             memo: self.memo.map(Arc::new),
             snapshot: self.snapshot,
@@ -279,9 +316,34 @@ impl<'w> Builder<'w> {
     }
 }
 
-/// One of each name, the first. Almost sorted lists are the cheapest.
-fn by_name<K: Ord + Clone, V>(mut values: Vec<Arc<V>>, name: impl Fn(&V) -> &K) -> BTreeMap<K, Arc<V>> {
-    values.sort_by(|a, b| name(a).cmp(name(b)));
-    values.dedup_by(|b, a| name(a) == name(b));
-    values.into_iter().map(|value| (name(&value).clone(), value)).collect()
+/// Adds values to those of remembered routes. The first of a name counts, and the first `before` of `values` come before the
+/// routes.
+fn add<K: Ord + Clone, V: PartialEq>(
+    known: &mut Map<K, Arc<V>>,
+    (before, values): (usize, Vec<Arc<V>>),
+    name: impl Fn(&V) -> &K,
+) {
+    if known.is_empty() {
+        // The last of a name counts there.
+        *known = values
+            .into_iter()
+            .rev()
+            .map(|value| (name(&value).clone(), value))
+            .collect();
+        return;
+    }
+    let mut values = values;
+    let after = values.split_off(before);
+    // From the last to the first, so that the first stays.
+    for value in values.into_iter().rev() {
+        let same = known.get(name(&value)).is_some_and(|known| Arc::ptr_eq(known, &value));
+        if !same {
+            known.insert(name(&value).clone(), value);
+        }
+    }
+    for value in after {
+        if !known.contains_key(name(&value)) {
+            known.insert(name(&value).clone(), value);
+        }
+    }
 }

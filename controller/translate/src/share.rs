@@ -1,11 +1,11 @@
 //! What did not change stays the same allocation: a reader then sees by pointer what it can keep.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use pierhead_model::{Bind, Snapshot};
+use pierhead_model::{Bind, Map, Snapshot};
 
 /// The value of this name in `previous`, if it is equal.
-pub(crate) fn shared<K: Ord, V: PartialEq>(key: &K, value: V, previous: Option<&BTreeMap<K, Arc<V>>>) -> Arc<V> {
+pub(crate) fn shared<K: Ord, V: PartialEq>(key: &K, value: V, previous: Option<&Map<K, Arc<V>>>) -> Arc<V> {
     match previous.and_then(|values| values.get(key)) {
         Some(old) if **old == value => Arc::clone(old),
         _ => value.into(),
@@ -15,27 +15,36 @@ pub(crate) fn shared<K: Ord, V: PartialEq>(key: &K, value: V, previous: Option<&
 /// Replaces every value that equals the one of that name in `previous` by that one; routes, backends and endpoints were
 /// made so.
 pub(crate) fn share(snapshot: &mut Snapshot, previous: &Snapshot) {
-    for (key, bind) in &mut snapshot.binds {
-        if let Some(old) = previous.binds.get(key) {
-            if bind == old {
-                *bind = Arc::clone(old);
-            } else {
-                share_listeners(Arc::make_mut(bind), old);
-            }
-        }
-    }
-    share_values(&mut snapshot.certificates, &previous.certificates);
-    share_values(&mut snapshot.trust, &previous.trust);
+    share_values(&mut snapshot.binds, &previous.binds, |bind, old| {
+        let mut shared = Bind::clone(bind);
+        share_listeners(&mut shared, old);
+        shared.into()
+    });
+    share_values(&mut snapshot.certificates, &previous.certificates, |value, _| {
+        Arc::clone(value)
+    });
+    share_values(&mut snapshot.trust, &previous.trust, |value, _| Arc::clone(value));
 }
 
-fn share_values<K: Ord, V: PartialEq>(values: &mut BTreeMap<K, Arc<V>>, previous: &BTreeMap<K, Arc<V>>) {
-    for (key, value) in values {
-        if let Some(old) = previous.get(key)
-            && value == old
-        {
-            *value = Arc::clone(old);
-        }
+/// `part` shares what it can of a value that is not equal.
+fn share_values<K: Ord + Clone, V: PartialEq>(
+    values: &mut Map<K, Arc<V>>,
+    previous: &Map<K, Arc<V>>,
+    part: impl Fn(&Arc<V>, &Arc<V>) -> Arc<V>,
+) {
+    if values == previous {
+        values.clone_from(previous);
+        return;
     }
+    let shared = values.iter().map(|(key, value)| {
+        let value = match previous.get(key) {
+            Some(old) if value == old => Arc::clone(old),
+            Some(old) => part(value, old),
+            None => Arc::clone(value),
+        };
+        (key.clone(), value)
+    });
+    *values = shared.collect();
 }
 
 fn share_listeners(bind: &mut Bind, previous: &Bind) {

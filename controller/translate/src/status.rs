@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::networking::v1::IngressStatus;
 use pierhead_gateway_api::{GatewayClassStatus, GatewayStatus, ListenerSetStatus, PolicyStatus, RouteStatus};
+use pierhead_model::Map;
 use serde::Serialize;
 
 use crate::ObjectName;
@@ -21,16 +22,16 @@ pub struct Statuses {
     pub listener_sets: BTreeMap<ObjectName, ListenerSetStatus>,
     /// Of the routes' parents only ours are here; `pierhead_gateway_api::merge` keeps those of other controllers. A route
     /// that has entries of ours in its present status and none any more is here with none.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub http_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub grpc_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tls_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tcp_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub udp_routes: BTreeMap<ObjectName, Arc<RouteStatus>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub http_routes: Map<ObjectName, Arc<RouteStatus>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub grpc_routes: Map<ObjectName, Arc<RouteStatus>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub tls_routes: Map<ObjectName, Arc<RouteStatus>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub tcp_routes: Map<ObjectName, Arc<RouteStatus>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub udp_routes: Map<ObjectName, Arc<RouteStatus>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub backend_tls_policies: BTreeMap<ObjectName, PolicyStatus>,
 }

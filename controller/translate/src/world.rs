@@ -1,7 +1,6 @@
 //! All watched objects.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
@@ -21,7 +20,7 @@ use pierhead_gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet, ReferenceGrant, TCPRoute, TLSRoute,
     UDPRoute,
 };
-use pierhead_model::{Age, Origin};
+use pierhead_model::{Age, Map, Origin};
 use serde::{Serialize, Serializer};
 
 /// Everything a translation looks at. Cluster-scoped objects have the empty namespace.
@@ -66,14 +65,17 @@ pub struct Bundle {
 pub struct Objects<T> {
     /// Shared with clones until changed.
     by_namespace: BTreeMap<Arc<str>, Arc<ByName<T>>>,
+    /// What a namespace without objects has.
+    none: ByName<T>,
 }
 
-type ByName<T> = BTreeMap<Arc<str>, Arc<T>>;
+type ByName<T> = Map<Arc<str>, Arc<T>>;
 
 impl<T> Default for Objects<T> {
     fn default() -> Self {
         Self {
             by_namespace: BTreeMap::new(),
+            none: Map::new(),
         }
     }
 }
@@ -99,7 +101,7 @@ impl<T> Objects<T> {
         if let Some(names) = self.by_namespace.get_mut(namespace) {
             return Arc::make_mut(names).insert(name.into(), object);
         }
-        let names = BTreeMap::from([(name.into(), object)]);
+        let names: ByName<T> = [(name.into(), object)].into();
         self.by_namespace.insert(namespace.into(), names.into());
         None
     }
@@ -143,25 +145,13 @@ impl<T> Objects<T> {
             let same = matches!(names, [Some(a), Some(b)] if Arc::ptr_eq(a, b));
             (!same).then_some((&**namespace, names))
         });
-        differing.flat_map(|(namespace, names)| {
-            let mut sides = names.map(|names| names.into_iter().flat_map(|names| names.iter()).peekable());
-            std::iter::from_fn(move || {
-                let [now, then] = &mut sides;
-                loop {
-                    let order = match (now.peek(), then.peek()) {
-                        (None, None) => return None,
-                        (Some(_), None) => Ordering::Less,
-                        (None, Some(_)) => Ordering::Greater,
-                        (Some((a, _)), Some((b, _))) => a.cmp(b),
-                    };
-                    let a = if order.is_le() { now.next() } else { None };
-                    let b = if order.is_ge() { then.next() } else { None };
-                    let (name, _) = a.or(b)?;
-                    let (a, b) = (a.map(|(_, object)| object), b.map(|(_, object)| object));
-                    if !matches!((a, b), (Some(a), Some(b)) if Arc::ptr_eq(a, b)) {
-                        return Some(((namespace, &**name), [a, b]));
-                    }
-                }
+        differing.flat_map(|(namespace, [now, then])| {
+            let empty = &self.none;
+            let now = now.map_or(empty, |names| &**names);
+            let then = then.map_or(empty, |names| &**names);
+            now.changes(then).filter_map(move |(name, now, then)| {
+                let same = matches!((now, then), (Some(a), Some(b)) if Arc::ptr_eq(a, b));
+                (!same).then_some(((namespace, &**name), [now, then]))
             })
         })
     }

@@ -20,7 +20,7 @@ fn settings() -> Settings {
 
 fn checked(world: &World) -> Translation {
     let translation = translate(world, &settings());
-    invariants::check(&translation).unwrap();
+    invariants::check(&translation).expect("invariants");
     translation
 }
 
@@ -218,7 +218,7 @@ fn spoil(value: &mut Value, dice: &mut Dice, long: &str) {
         Value::Object(map) if !map.is_empty() && dice.below(8) > 0 => {
             let at = dice.below(map.len());
             let key = map.keys().nth(at).expect("a key").clone();
-            if dice.below(8) == 0 {
+            if dice.below(24) == 0 {
                 map.shift_remove(&key);
             } else {
                 spoil(&mut map[&key], dice, long);
@@ -235,6 +235,12 @@ fn spoil(value: &mut Value, dice: &mut Dice, long: &str) {
                 _ => spoil(&mut items[at], dice, long),
             }
         }
+        // Mostly of the same type: what has another shape than its type never reaches translation.
+        Value::String(text) if dice.below(16) > 0 => {
+            let at = dice.below(TEXTS.len() + 1);
+            *text = TEXTS.get(at).map_or_else(|| long.to_owned(), |text| (*text).to_owned());
+        }
+        Value::Number(number) if dice.below(16) > 0 => *number = [0, 1, 80, 65535][dice.below(4)].into(),
         other => {
             *other = match dice.below(6) {
                 0 => json!([0, -1, 1, 65535, 65536, i64::MAX, i64::MIN][dice.below(7)]),
@@ -280,7 +286,7 @@ fn nonsense_breaks_nothing() {
             .filter(|document| document.get("kind").is_some_and(|kind| kind != "Settings"))
             .collect();
         let mut dice = Dice(seed as u64);
-        for _ in 0..20 {
+        for _ in 0..8 {
             let mut world = World::default();
             let mut shown = Vec::new();
             for object in &objects {
@@ -307,7 +313,7 @@ fn nonsense_breaks_nothing() {
         }
     }
     assert!(
-        used > 4 * dropped && dropped > 100,
+        used > 2 * dropped && used > 3_000,
         "{used} objects used, {dropped} had no shape"
     );
 }

@@ -17,7 +17,6 @@ mod objects;
 mod travel;
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -47,15 +46,15 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// Nothing changed, so every value is the same allocation.
 fn shared(before: &Snapshot, after: &Snapshot) -> Result<(), String> {
-    fn same<K: Ord, V>(before: &BTreeMap<K, Arc<V>>, after: &BTreeMap<K, Arc<V>>) -> bool {
-        before.values().zip(after.values()).all(|(a, b)| Arc::ptr_eq(a, b))
+    fn same<'a, V: 'a>(before: impl Iterator<Item = &'a Arc<V>>, after: impl Iterator<Item = &'a Arc<V>>) -> bool {
+        before.zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
     }
-    let all = same(&before.binds, &after.binds)
-        && same(&before.routes, &after.routes)
-        && same(&before.backends, &after.backends)
-        && same(&before.endpoints, &after.endpoints)
-        && same(&before.certificates, &after.certificates)
-        && same(&before.trust, &after.trust);
+    let all = same(before.binds.values(), after.binds.values())
+        && same(before.routes.values(), after.routes.values())
+        && same(before.backends.values(), after.backends.values())
+        && same(before.endpoints.values(), after.endpoints.values())
+        && same(before.certificates.values(), after.certificates.values())
+        && same(before.trust.values(), after.trust.values());
     if all {
         Ok(())
     } else {

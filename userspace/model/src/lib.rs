@@ -6,7 +6,7 @@
 //! are lower-case and valid, patterns are parsed, durations are durations. No I/O, no clock, no Kubernetes.
 //!
 //! Resources that change on their own are held by `Arc` in maps keyed by a stable name, so that a change of one pod or
-//! of one route replaces one entry and shares the rest.
+//! of one route replaces one entry and shares the rest ([`Map`]).
 
 mod backend;
 mod bind;
@@ -14,6 +14,7 @@ mod filter;
 mod host;
 mod l4;
 mod limits;
+mod map;
 mod origin;
 mod problem;
 mod route;
@@ -36,6 +37,7 @@ pub use filter::{
 pub use host::{HostPattern, Hostname, InvalidHostname, WildcardDepth};
 pub use l4::{L4Route, SniRoute};
 pub use limits::Limits;
+pub use map::{Changes, Iter, Map};
 pub use origin::Origin;
 pub use problem::{Problem, Severity};
 pub use route::{

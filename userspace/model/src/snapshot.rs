@@ -1,9 +1,9 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::{
-    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, OwnedPrefix,
+    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, Map, OwnedPrefix,
     Ownership, RouteId, TrustAnchors, TrustId,
 };
 
@@ -13,12 +13,12 @@ use crate::{
 /// `Invalid`; a certificate that cannot be used is not referenced.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
-    pub binds: BTreeMap<BindKey, Arc<Bind>>,
-    pub routes: BTreeMap<RouteId, Arc<HttpRoute>>,
-    pub backends: BTreeMap<BackendId, Arc<Backend>>,
-    pub endpoints: BTreeMap<EndpointsId, Arc<Endpoints>>,
-    pub certificates: BTreeMap<CertificateId, Arc<Certificate>>,
-    pub trust: BTreeMap<TrustId, Arc<TrustAnchors>>,
+    pub binds: Map<BindKey, Arc<Bind>>,
+    pub routes: Map<RouteId, Arc<HttpRoute>>,
+    pub backends: Map<BackendId, Arc<Backend>>,
+    pub endpoints: Map<EndpointsId, Arc<Endpoints>>,
+    pub certificates: Map<CertificateId, Arc<Certificate>>,
+    pub trust: Map<TrustId, Arc<TrustAnchors>>,
     /// Addresses made local by a route while they stand here.
-    pub owned: BTreeMap<OwnedPrefix, Ownership>,
+    pub owned: Map<OwnedPrefix, Ownership>,
 }

@@ -199,12 +199,13 @@ impl Builder<'_> {
     /// Adds trust anchors under a name made of the objects they come from.
     pub fn add_trust(&mut self, name: &str, certificates: Vec<Arc<[u8]>>) -> TrustId {
         let id = TrustId(name.into());
-        self.snapshot.trust.entry(id.clone()).or_insert_with(|| {
-            Arc::new(TrustAnchors {
+        if !self.snapshot.trust.contains_key(&id) {
+            let anchors = TrustAnchors {
                 id: id.clone(),
                 certificates,
-            })
-        });
+            };
+            self.snapshot.trust.insert(id.clone(), anchors.into());
+        }
         id
     }
 }

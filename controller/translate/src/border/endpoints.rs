@@ -1,17 +1,16 @@
 //! EndpointSlices: all slices of a Service merged into one set per Service port.
 
 use std::{
-    cell::{Cell, OnceCell},
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointSlice};
-use pierhead_model::{Endpoint, EndpointState, Endpoints, EndpointsId, Problem, Severity};
+use pierhead_model::{Endpoint, EndpointState, Endpoints, EndpointsId, Map, Problem, Severity};
 
 use crate::{
-    Builder, World,
+    Builder, ObjectName,
     border::service::{ServicePort, ServiceRef},
     share::shared,
     world::{self, Objects},
@@ -20,52 +19,74 @@ use crate::{
 /// Names the Service of a slice (`discovery.k8s.io/v1`, `LabelServiceName`).
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Slices by the Service they belong to.
-#[derive(Debug)]
-pub struct SliceIndex<'w> {
-    slices: &'w Objects<EndpointSlice>,
-    asked: Cell<usize>,
-    by_service: OnceCell<ByService<'w>>,
-}
-
-/// By namespace and name.
-type ByService<'w> = BTreeMap<(&'w str, &'w str), Vec<&'w Arc<EndpointSlice>>>;
-
-/// From so many questions on an index is made; before, all slices of a namespace are looked through, for where little
-/// changed little is asked.
-const INDEXED: usize = 4;
-
 /// Namespace and name of the Service a slice belongs to.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
     let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some((world::namespace(&slice.metadata), service))
 }
 
-impl<'w> SliceIndex<'w> {
-    pub fn new(world: &'w World) -> Self {
+/// Slices by the Service they belong to, and the Services of which a slice came, changed or went.
+pub(crate) struct SliceIndex {
+    pub(crate) by_service: BySlices,
+    pub(crate) changed: BTreeSet<ObjectName>,
+}
+
+/// In the order of their names.
+pub(crate) type BySlices = Map<ObjectName, Arc<Vec<Arc<EndpointSlice>>>>;
+
+impl SliceIndex {
+    /// From scratch, or from the index of a world before this one.
+    pub(crate) fn new(now: &Objects<EndpointSlice>, before: Option<(&Objects<EndpointSlice>, &BySlices)>) -> Self {
+        let Some((before, by_service)) = before else {
+            return Self::from_scratch(now);
+        };
+        let mut index = Self {
+            by_service: by_service.clone(),
+            changed: BTreeSet::new(),
+        };
+        for (_, [now, before]) in now.changes(before) {
+            if let Some(slice) = before {
+                index.edit(slice, |slices, name| {
+                    slices.retain(|other| world::name(&other.metadata) != name)
+                });
+            }
+            if let Some(slice) = now {
+                index.edit(slice, |slices, name| {
+                    let at = slices.partition_point(|other| world::name(&other.metadata) < name);
+                    slices.insert(at, Arc::clone(slice));
+                });
+            }
+        }
+        index
+    }
+
+    fn from_scratch(slices: &Objects<EndpointSlice>) -> Self {
+        let mut by_service: BTreeMap<(&str, &str), Vec<Arc<EndpointSlice>>> = BTreeMap::new();
+        for slice in slices.iter() {
+            if let Some(service) = service_of(slice) {
+                by_service.entry(service).or_default().push(Arc::clone(slice));
+            }
+        }
+        let by_service = by_service
+            .into_iter()
+            .map(|((namespace, name), slices)| (ObjectName::new(namespace, name), slices.into()));
         Self {
-            slices: &world.endpoint_slices,
-            asked: Cell::new(0),
-            by_service: OnceCell::new(),
+            by_service: by_service.collect(),
+            changed: BTreeSet::new(),
         }
     }
 
-    fn of(&self, namespace: &str, service: &str) -> Vec<&'w Arc<EndpointSlice>> {
-        self.asked.set(self.asked.get() + 1);
-        if self.asked.get() <= INDEXED {
-            let slices = self.slices.in_namespace(namespace);
-            return slices.filter(|s| service_of(s) == Some((namespace, service))).collect();
+    fn edit(&mut self, slice: &EndpointSlice, edit: impl FnOnce(&mut Vec<Arc<EndpointSlice>>, &str)) {
+        let Some((namespace, name)) = service_of(slice) else {
+            return;
+        };
+        let service = ObjectName::new(namespace, name);
+        let mut slices = self.by_service.remove(&service).unwrap_or_default();
+        edit(Arc::make_mut(&mut slices), world::name(&slice.metadata));
+        if !slices.is_empty() {
+            self.by_service.insert(service.clone(), slices);
         }
-        let index = self.by_service.get_or_init(|| {
-            let mut index: BTreeMap<_, Vec<_>> = BTreeMap::new();
-            for slice in self.slices.iter() {
-                if let Some(service) = service_of(slice) {
-                    index.entry(service).or_default().push(slice);
-                }
-            }
-            index
-        });
-        index.get(&(namespace, service)).cloned().unwrap_or_default()
+        self.changed.insert(service);
     }
 }
 
@@ -94,7 +115,8 @@ impl Builder<'_> {
         }
         let mut problems = Vec::new();
         let mut found = Vec::new();
-        for slice in self.slices.of(namespace, name) {
+        let slices = self.slices.by_service.get(&ObjectName::new(namespace, name)).cloned();
+        for slice in slices.iter().flat_map(|slices| &**slices) {
             // FQDN slices are deprecated: "no semantics are defined".
             let wants_v6 = match slice.address_type.as_str() {
                 "IPv4" => false,

@@ -5,6 +5,5 @@ mod endpoints;
 mod service;
 
 pub use certificate::{CaSource, CertificateFault, CertificateFaultKind};
-pub use endpoints::SliceIndex;
-pub(crate) use endpoints::service_of;
+pub(crate) use endpoints::{BySlices, SliceIndex};
 pub use service::{BackendFault, Carrier, PortRef, Resolved, ServicePort, ServiceRef, TlsChoice};

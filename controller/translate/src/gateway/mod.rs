@@ -33,7 +33,7 @@ use self::{
 use crate::{
     Builder, Claim, ObjectName, Refused,
     bind::{self, RefusalReason},
-    memo::{self, Recall},
+    memo::{self, Memo, RouteKind},
     service::PortWishes,
 };
 
@@ -72,31 +72,33 @@ pub(crate) fn translate<'w>(
     listener_filter::resolve(builder, &mut gateways, &mut policies);
 
     let context = memo::Context::new(world, &builder.settings.gateway_controller, gateways.context(&policies));
-    let mut recall = Recall::new(world, context, builder.previous_memo);
-
-    macro_rules! http {
-        ($($kind:ident)*) => {$(
-            let statuses = world.$kind.iter().filter_map(|route| {
-                if let Some(known) = recall.recall(route) {
-                    builder.replay(&known.recording);
-                    for listener in &known.recording.listeners {
-                        gateways.listeners[*listener].attached += 1;
-                    }
-                    return Some((known.name.clone(), Arc::clone(known.recording.status.as_ref()?)));
-                }
-                builder.record();
-                let status = route::translate(builder, &mut gateways, &mut policies, &**route).map(Arc::new);
-                let mut recording = builder.recorded();
-                builder.replay(&recording);
-                recording.status.clone_from(&status);
-                let name = ObjectName::of(&route.metadata);
-                recall.remember(route, name.clone(), recording);
-                Some((name, status?))
-            });
-            let statuses = statuses.collect();
-            builder.statuses.$kind = statuses;
-        )*};
+    let (mut memo, dirty) = Memo::new(world, context, &builder.slices, builder.previous_memo);
+    for key in dirty {
+        let ObjectName { namespace, name } = &key.name;
+        builder.record();
+        let status = match key.kind {
+            RouteKind::Http => world
+                .http_routes
+                .get(namespace, name)
+                .map(|route| route::translate(builder, &mut gateways, &mut policies, &**route)),
+            RouteKind::Grpc => world
+                .grpc_routes
+                .get(namespace, name)
+                .map(|route| route::translate(builder, &mut gateways, &mut policies, &**route)),
+        };
+        let mut recording = builder.recorded();
+        if let Some(status) = status {
+            recording.status = status.map(Arc::new);
+            memo.sum.add(key, recording);
+        }
     }
+    for (index, listener) in gateways.listeners.iter_mut().enumerate() {
+        listener.attached = memo.sum.attached(index);
+    }
+    builder.statuses.http_routes = memo.sum.http_statuses.clone();
+    builder.statuses.grpc_routes = memo.sum.grpc_statuses.clone();
+    builder.memo(memo);
+
     macro_rules! l4 {
         ($($kind:ident)*) => {$(
             for route in world.$kind.iter() {
@@ -106,9 +108,7 @@ pub(crate) fn translate<'w>(
             }
         )*};
     }
-    http! { http_routes grpc_routes }
     l4! { tls_routes tcp_routes udp_routes }
-    builder.memo = Some(recall.finish());
 
     service::translate(builder, &gateways);
     for listener in &gateways.listeners {

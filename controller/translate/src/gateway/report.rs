@@ -103,9 +103,11 @@ pub(super) fn route<R: Route>(
             conditions,
         });
     }
-    builder.note(|recording| recording.listeners.extend(&counted));
-    for listener in counted {
-        gateways.listeners[listener].attached += 1;
+    let noted = builder.note(|recording| recording.listeners.extend(&counted));
+    if noted.is_none() {
+        for listener in counted {
+            gateways.listeners[listener].attached += 1;
+        }
     }
     RouteStatus { parents }
 }

@@ -91,6 +91,9 @@ fn kind_of<T: Resource>(_: &pierhead_translate::Objects<T>) -> &'static str {
 }
 
 fn read<T: Resource + DeserializeOwned>(kind: &str, namespace: &str, mut document: Value) -> Result<T, String> {
+    if !document["metadata"].is_object() {
+        return Err(format!("{kind} without metadata"));
+    }
     document["apiVersion"] = T::API_VERSION.into();
     if !namespace.is_empty() {
         document["metadata"]["namespace"] = namespace.into();
