@@ -1,11 +1,12 @@
 //! The controller's port for nodes.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use pierhead_protocol::{IdentityServer, SnapshotsServer};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    runtime,
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,18 +29,19 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A node has one stream, and asks for a certificate now and then.
 const STREAMS_MAX: u32 = 8;
 
-/// Serves nodes for as long as it lives.
+/// Serves nodes for as long as it lives, on a thread of its own: while another one translates, pings are answered, and no
+/// node is taken for dead.
 pub struct Publisher {
     registry: Registry,
     address: SocketAddr,
-    /// Aborted when this is dropped.
-    _tasks: JoinSet<()>,
+    /// Dropped, it ends the thread.
+    _stop: oneshot::Sender<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum PublisherError {
     #[error("the port for nodes: {0}")]
-    Listener(#[from] io::Error),
+    Io(#[from] io::Error),
 }
 
 impl Publisher {
@@ -47,10 +49,8 @@ impl Publisher {
     ///
     /// Only the leader serves streams; who does not lead signs certificates all the same. Leading that ends, ends all streams.
     ///
-    /// Needs a tokio runtime.
-    ///
     /// # Errors
-    /// When the listener is none.
+    /// When the listener is none, or no thread can be had.
     pub fn start(
         listener: std::net::TcpListener,
         snapshots: watch::Receiver<Option<Numbered>>,
@@ -59,22 +59,26 @@ impl Publisher {
         registry: Registry,
     ) -> Result<Self, PublisherError> {
         listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _context = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
         let (version, versions) = watch::channel(0);
-        let streams = Arc::new(Streams::new(identity.clone(), registry.clone(), versions, is_leader));
-        let (configs, configs_receiver) = watch::channel(None);
-        let (connections, incoming) = mpsc::channel(16);
-
-        let mut tasks = JoinSet::new();
-        tasks.spawn(feed(snapshots, Arc::clone(&streams), version));
-        tasks.spawn(tls::configure(identity.clone(), configs));
-        tasks.spawn(tls::accept(listener, configs_receiver, connections));
-        tasks.spawn(serve(streams, identity, incoming));
+        let streams = Streams::new(identity.clone(), registry.clone(), versions, is_leader);
+        let (stop, stopped) = oneshot::channel();
+        thread::Builder::new().name("publish".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let _tasks = spawn(listener, snapshots, version, streams.into(), identity);
+                // An error is the other end, dropped.
+                let _ = stopped.await;
+            });
+        })?;
         Ok(Self {
             registry,
             address,
-            _tasks: tasks,
+            _stop: stop,
         })
     }
 
@@ -87,6 +91,23 @@ impl Publisher {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+fn spawn(
+    listener: TcpListener,
+    snapshots: watch::Receiver<Option<Numbered>>,
+    version: watch::Sender<u64>,
+    streams: Arc<Streams>,
+    identity: Identity,
+) -> JoinSet<()> {
+    let (configs, configs_receiver) = watch::channel(None);
+    let (connections, incoming) = mpsc::channel(16);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(feed(snapshots, Arc::clone(&streams), version));
+    tasks.spawn(tls::configure(identity.clone(), configs));
+    tasks.spawn(tls::accept(listener, configs_receiver, connections));
+    tasks.spawn(serve(streams, identity, incoming));
+    tasks
 }
 
 /// Encodes each snapshot once, for all.

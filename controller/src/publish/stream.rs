@@ -66,7 +66,6 @@ impl Streams {
     }
 
     /// Who showed this certificate, and the CA that signed it.
-    #[expect(clippy::result_large_err, reason = "tonic's own error, made once per stream")]
     fn authenticate(
         &self,
         request: &Request<Streaming<DeltaRequest>>,
@@ -220,9 +219,8 @@ impl Stream {
     }
 
     async fn receive(&mut self, membership: &Membership) -> Result<(), End> {
-        let request = match self.requests.message().await {
-            Ok(Some(request)) => request,
-            Ok(None) | Err(_) => return Err(End::Gone),
+        let Ok(Some(request)) = self.requests.message().await else {
+            return Err(End::Gone);
         };
         let said = match self.session.receive(request) {
             Ok(said) => said,

@@ -1,4 +1,4 @@
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use pierhead_model::{Backend, Bind, Certificate, Endpoints, HttpRoute, Ownership, Snapshot, TrustAnchors};
 
@@ -56,24 +56,12 @@ impl Encoder {
         &self.resources
     }
 
-    /// Walks both maps at once, in the order of their keys.
     fn section<S: Section>(&mut self, last: &Snapshot, now: &Snapshot, changes: &mut Changes) {
-        let mut old = S::map(last).iter().peekable();
-        let mut new = S::map(now).iter().peekable();
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some((old, _)), Some((new, _))) => old.cmp(new),
-            };
-            let gone = if order.is_le() { old.next() } else { None };
-            let came = if order.is_ge() { new.next() } else { None };
-            match (gone, came) {
-                (Some((_, old)), Some((_, new))) if old.is_same(new) => {}
-                (_, Some((key, value))) => self.put(Resource::new(S::id(key).name(), value.encode(key)), changes),
-                (Some((key, _)), None) => self.remove(S::id(key).name(), changes),
-                (None, None) => {}
+        for (key, new, old) in S::map(now).changes(S::map(last)) {
+            match (new, old) {
+                (Some(new), Some(old)) if new.is_same(old) => {}
+                (Some(new), _) => self.put(Resource::new(S::id(key).name(), new.encode(key)), changes),
+                (None, _) => self.remove(S::id(key).name(), changes),
             }
         }
     }

@@ -1,16 +1,16 @@
 //! A snapshot with something of everything, for tests.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use pierhead_model::{
     Age, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Bind, BindAddress, BindKey,
     BindPort, Certificate, CertificateId, CertificateUse, ClientAuth, ClientAuthMode, CorsFilter, CorsOrigin, Endpoint,
-    EndpointState, Endpoints, EndpointsId, Filter, HeaderMatch, HeaderModifier, HeaderName, HeaderValue, HostPattern,
-    HostSelection, Hostname, HttpMatch, HttpOptions, HttpRoute, HttpRule, InvalidReason, L4Route, Limits, Listener,
-    ListenerId, ListenerKind, Method, MirrorFilter, MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch,
-    PathRewrite, Pattern, PrivateKey, QueryMatch, RedirectFilter, RedirectPort, Retry, RouteFlavor, RouteId,
-    ServerIdentity, Snapshot, SniRoute, Timeouts, TlsTermination, Transport, TrustAnchors, TrustId, UrlRewriteFilter,
-    ValueMatch, WeightedBackend, WildcardDepth,
+    EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderMatch,
+    HeaderModifier, HeaderName, HeaderValue, HostPattern, HostSelection, Hostname, HttpMatch, HttpOptions, HttpRoute,
+    HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Map, Method, MirrorFilter,
+    MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern, PrivateKey, QueryMatch,
+    RedirectFilter, RedirectPort, Retry, RouteFlavor, RouteId, ServerIdentity, Snapshot, SniRoute, Timeouts,
+    TlsTermination, Transport, TrustAnchors, TrustId, UrlRewriteFilter, ValueMatch, WeightedBackend, WildcardDepth,
 };
 
 /// Bytes that must never be printed.
@@ -38,7 +38,7 @@ pub(crate) fn everything() -> Arc<Snapshot> {
         certificates: vec![Arc::from(&b"ca-1"[..]), Arc::from(&b"ca-2"[..])],
     };
     snapshot.trust.insert(trust.id.clone(), trust.into());
-    snapshot.owned = BTreeMap::from([
+    snapshot.owned = Map::from([
         owned("10.0.0.1/32", OnMiss::Drop, true),
         owned("2001:db8::/64", OnMiss::Pass, false),
     ]);
@@ -104,6 +104,9 @@ fn binds() -> Vec<Bind> {
     let http = |host_selection| HttpOptions {
         host_selection,
         detect_misdirected: true,
+        filters: vec![auth(ExternalAuthProtocol::Grpc {
+            request_headers: vec![HeaderName::parse("x-a").unwrap()],
+        })],
     };
     let l4 = Arc::new(L4Route {
         origin: Origin::new("TCPRoute", "ns", "tcp"),
@@ -252,8 +255,21 @@ fn filters() -> Vec<Filter> {
             expose_headers: vec![],
             max_age: Duration::from_secs(5),
         }),
+        auth(ExternalAuthProtocol::Http {
+            path_prefix: "/auth".into(),
+            request_headers: vec![HeaderName::parse("x-a").unwrap()],
+            response_headers: vec![HeaderName::parse("x-user").unwrap()],
+        }),
         Filter::Unsupported { what: "ours".into() },
     ]
+}
+
+fn auth(protocol: ExternalAuthProtocol) -> Filter {
+    Filter::ExternalAuth(ExternalAuthFilter {
+        backend: BackendId::new("ns/web:dns"),
+        protocol,
+        body_bytes: ExternalAuthFilter::MAX_BODY_BYTES,
+    })
 }
 
 fn route(flavor: RouteFlavor) -> HttpRoute {

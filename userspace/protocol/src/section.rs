@@ -1,10 +1,10 @@
 //! The maps of a snapshot, seen alike.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pierhead_model::{
-    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, OwnedPrefix,
+    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, Map, OwnedPrefix,
     Ownership, RouteId, Snapshot, TrustAnchors, TrustId,
 };
 
@@ -23,9 +23,9 @@ pub(crate) trait Section: Clone + PartialEq {
 
     fn decode(body: Bytes) -> Result<(Self::Key, Self), Malformed>;
 
-    fn map(snapshot: &Snapshot) -> &BTreeMap<Self::Key, Self>;
+    fn map(snapshot: &Snapshot) -> &Map<Self::Key, Self>;
 
-    fn map_mut(snapshot: &mut Snapshot) -> &mut BTreeMap<Self::Key, Self>;
+    fn map_mut(snapshot: &mut Snapshot) -> &mut Map<Self::Key, Self>;
 }
 
 macro_rules! sections {
@@ -50,11 +50,11 @@ macro_rules! sections {
                 Ok((value.$own.clone(), value.into()))
             }
 
-            fn map(snapshot: &Snapshot) -> &BTreeMap<$key, Self> {
+            fn map(snapshot: &Snapshot) -> &Map<$key, Self> {
                 &snapshot.$field
             }
 
-            fn map_mut(snapshot: &mut Snapshot) -> &mut BTreeMap<$key, Self> {
+            fn map_mut(snapshot: &mut Snapshot) -> &mut Map<$key, Self> {
                 &mut snapshot.$field
             }
         }
@@ -89,11 +89,11 @@ impl Section for Ownership {
         wire::decode(body)
     }
 
-    fn map(snapshot: &Snapshot) -> &BTreeMap<OwnedPrefix, Self> {
+    fn map(snapshot: &Snapshot) -> &Map<OwnedPrefix, Self> {
         &snapshot.owned
     }
 
-    fn map_mut(snapshot: &mut Snapshot) -> &mut BTreeMap<OwnedPrefix, Self> {
+    fn map_mut(snapshot: &mut Snapshot) -> &mut Map<OwnedPrefix, Self> {
         &mut snapshot.owned
     }
 }

@@ -1,14 +1,11 @@
 //! Who names whom in a snapshot.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use pierhead_model::{
     Backend, BackendId, BackendTarget, BackendTls, Bind, CertificateId, ClientAuth, EndpointsId, ExternalAuthFilter,
-    Filter, HttpOptions, HttpRoute, HttpRule, L4Route, ListenerKind, MirrorFilter, Snapshot, TlsTermination, TrustId,
-    WeightedBackend,
+    Filter, HttpOptions, HttpRoute, HttpRule, L4Route, ListenerKind, Map, MirrorFilter, Snapshot, TlsTermination,
+    TrustId, WeightedBackend,
 };
 
 use crate::ResourceId;
@@ -258,7 +255,7 @@ pub(super) fn fall_back(id: &ResourceId, snapshot: &mut Snapshot, good: &Snapsho
     }
 }
 
-fn fall_back_in<K: Ord + Clone, V>(map: &mut BTreeMap<K, Arc<V>>, good: &BTreeMap<K, Arc<V>>, key: &K) -> bool {
+fn fall_back_in<K: Ord + Clone, V>(map: &mut Map<K, Arc<V>>, good: &Map<K, Arc<V>>, key: &K) -> bool {
     match good.get(key) {
         Some(good) => {
             let old = map.insert(key.clone(), Arc::clone(good));
