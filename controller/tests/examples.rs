@@ -6,7 +6,10 @@ use pierhead_controller::files::Folder;
 use pierhead_controller::{Settings, translate};
 
 /// What a story leaves to its reader: no key is kept in a repository.
-const READERS: &[&str] = &["Secret default/example-com does not exist", "Secret default/demo does not exist"];
+const READERS: &[&str] = &[
+    "Secret default/example-com does not exist",
+    "Secret default/demo does not exist",
+];
 
 fn folders() -> Vec<PathBuf> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");

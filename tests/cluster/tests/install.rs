@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use pierhead_cluster::helm::{RELEASE, chart, shown};
 use pierhead_cluster::lab::{Lab, NAMESPACE};
+use serde_json::Value;
 
 /// Every switch of the chart that makes one more object, or one differently.
 const ALL_ON: &[&str] = &[
@@ -96,16 +97,10 @@ fn install_upgrade_and_removal() {
         "service",
     );
     with(ALL_ON, "all-on");
-    check(
-        &lab,
-        "plain",
-        &std::fs::read_to_string(chart().join("../pierhead.yaml")).unwrap(),
-    );
-    check(
-        &lab,
-        "crds",
-        &std::fs::read_to_string(chart().join("../crds.yaml")).unwrap(),
-    );
+    for file in ["pierhead.yaml", "crds.yaml"] {
+        let text = std::fs::read_to_string(chart().join("..").join(file)).unwrap();
+        check(&lab, file, &text).unwrap();
+    }
 
     // An upgrade that changes every pod, and is seen through.
     lab.install(&["--set", "log=debug"]).unwrap();
@@ -124,6 +119,33 @@ fn install_upgrade_and_removal() {
     );
 
     lab.install(&[]).unwrap();
+}
+
+/// The API server of the tests does not know the kind, so what it must hold is looked at here.
+#[test]
+fn a_service_monitor_finds_controller_and_nodes() {
+    let lab = Lab::here().unwrap();
+    let text = template(&lab, &["--set", "serviceMonitor.create=true"]).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+    let monitor = of("ServiceMonitor").next().unwrap();
+    assert_eq!(monitor["apiVersion"], "monitoring.coreos.com/v1");
+    let wanted = &monitor["spec"]["selector"]["matchLabels"];
+    let port = &monitor["spec"]["endpoints"][0]["port"];
+    let scraped: Vec<&str> = of("Service")
+        .filter(|service| {
+            let labels = &service["metadata"]["labels"];
+            let matches = wanted
+                .as_object()
+                .unwrap()
+                .iter()
+                .all(|(name, value)| labels[name] == *value);
+            let ports = service["spec"]["ports"].as_array().unwrap();
+            matches && ports.iter().any(|one| one["name"] == *port)
+        })
+        .filter_map(|service| service["metadata"]["name"].as_str())
+        .collect();
+    assert_eq!(scraped, ["pierhead-controller", "pierhead-node"]);
 }
 
 #[test]

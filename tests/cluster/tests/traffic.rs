@@ -124,9 +124,11 @@ fn ingress() {
     story
         .ask("shop.example.com", "/", None, |response| is_from(response, "shop"))
         .unwrap();
-    story.ask("shop.example.com", "/api/orders", None, |response| {
-        is_from(response, "api")
-    });
+    story
+        .ask("shop.example.com", "/api/orders", None, |response| {
+            is_from(response, "api")
+        })
+        .unwrap();
 }
 
 #[test]
@@ -209,9 +211,11 @@ fn tcp_and_udp() {
 fn canary() {
     const ALL: usize = 400;
     let story = Story::gateway("canary", "canary", &[]).unwrap();
-    story.ask("shop.example.com", "/", Some(("x-version", "canary")), |response| {
-        is_from(response, "shop-v2")
-    });
+    story
+        .ask("shop.example.com", "/", Some(("x-version", "canary")), |response| {
+            is_from(response, "shop-v2")
+        })
+        .unwrap();
     story
         .ask("shop.example.com", "/", None, |response| {
             ensure!(response.status == 200, "status {}", response.status);
