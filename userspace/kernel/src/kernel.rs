@@ -28,7 +28,7 @@ use crate::object::OBJECT;
 use crate::pins::{self, Lock, Pins, STEER_LINK, Turn, pin};
 use crate::plan::{MapOp, State, plan};
 use crate::probe::probe;
-use crate::{surroundings, sys, wanted};
+use crate::{announce, surroundings, sys, wanted};
 
 /// How much is done in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -623,6 +623,7 @@ pub fn uninstall() -> Result<Vec<String>, KernelError> {
             .map_err(KernelError::system("remove a local route"))?;
         removed.push(format!("local route {net}"));
     }
+    announce::forget(&mut netlink).map_err(KernelError::system("remove announced addresses"))?;
     Ok(removed)
 }
 

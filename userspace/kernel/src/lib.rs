@@ -4,6 +4,7 @@
 //! What is decided is pure ([`wanted`], [`plan`]) and apart from what is done ([`Kernel`]). This is the only crate that
 //! knows both the model and the ABI of the programs; it knows neither Kubernetes nor HTTP.
 
+mod announce;
 mod error;
 mod flows;
 mod kernel;
@@ -18,6 +19,7 @@ mod surroundings;
 mod sys;
 pub mod wanted;
 
+pub use announce::Announcer;
 pub use error::KernelError;
 pub use kernel::{Counters, Direction, Kernel, Mode, Options, WorkerSockets, make_local, uninstall};
 pub use loads::Loads;

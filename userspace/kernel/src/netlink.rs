@@ -1,4 +1,5 @@
-//! The little of rtnetlink that is needed: links, addresses, default routes, one route lookup, local routes.
+//! The little of rtnetlink that is needed: links, addresses, default routes, one route lookup, local routes, and the
+//! addresses for which the kernel is to answer Neighbor Solicitations.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,6 +15,7 @@ const DONE: u16 = 3;
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
 const NEW_ADDR: u16 = 20;
+const DEL_ADDR: u16 = 21;
 const GET_ADDR: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DEL_ROUTE: u16 = 25;
@@ -32,6 +34,10 @@ const RTA_MULTIPATH: u16 = 9;
 const RTA_VIA: u16 = 18;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+const IFA_PROTO: u16 = 11;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 
 const TYPE_UNICAST: u8 = 1;
@@ -41,7 +47,10 @@ const SCOPE_HOST: u8 = 254;
 const ARPHRD_ETHER: u16 = 1;
 const LOOPBACK: u32 = 1;
 
-/// Marks our local routes, so that we remove nobody else's.
+/// No duplicate detection (the address is one node's by election), and no route to the rest of a prefix.
+const NODAD_NOPREFIXROUTE: u32 = 0x202;
+
+/// Marks our local routes and addresses, so that we remove nobody else's.
 const PROTOCOL: u8 = 178;
 
 /// An interface.
@@ -50,6 +59,8 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) ethernet: bool,
+    /// Its hardware address, where it has one of six bytes.
+    pub(crate) mac: Option<[u8; 6]>,
 }
 
 /// Where a packet to an address would go.
@@ -136,13 +147,14 @@ impl Netlink {
         let links = self.request(GET_LINK, DUMP, &[0; 16])?;
         let read = |message: &Message| {
             let head = message.body.first_chunk::<16>()?;
-            let name = attributes(message.body.get(16..)?)
-                .find(|(kind, _)| *kind == IFLA_IFNAME)?
-                .1;
+            let all: Vec<_> = attributes(message.body.get(16..)?).collect();
+            let pick = |wanted| all.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
+            let name = pick(IFLA_IFNAME)?;
             Some(Link {
                 index: u32_at(head, 4),
                 name: String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned(),
                 ethernet: u16::from_ne_bytes([head[2], head[3]]) == ARPHRD_ETHER,
+                mac: pick(IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
             })
         };
         Ok(links
@@ -261,6 +273,51 @@ impl Netlink {
         }
     }
 
+    /// Puts an IPv6 address on an interface, so that the kernel answers Neighbor Solicitations for it. It is deprecated from
+    /// the start (preferred lifetime 0): nothing is sent from it unless asked for.
+    pub(crate) fn add_neighbor(&mut self, index: u32, ip: Ipv6Addr) -> io::Result<()> {
+        let mut body = interface_address(index, ip);
+        push(&mut body, IFA_FLAGS, &NODAD_NOPREFIXROUTE.to_ne_bytes());
+        let lifetimes: Vec<u8> = [0u32, u32::MAX, 0, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
+        push(&mut body, IFA_CACHEINFO, &lifetimes);
+        push(&mut body, IFA_PROTO, &[PROTOCOL]);
+        body.resize(body.len().next_multiple_of(4), 0);
+        match self.request(NEW_ADDR, ACK | CREATE | EXCL, &body) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Takes back what [`Self::add_neighbor`] did.
+    pub(crate) fn remove_neighbor(&mut self, index: u32, ip: Ipv6Addr) -> io::Result<()> {
+        match self.request(DEL_ADDR, ACK, &interface_address(index, ip)) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// What [`Self::add_neighbor`] put on interfaces, also in an earlier life. Kernels before 5.18 do not tell.
+    pub(crate) fn neighbors(&mut self) -> io::Result<Vec<(u32, Ipv6Addr)>> {
+        let mut body = [0u8; 8];
+        body[0] = libc::AF_INET6 as u8;
+        let read = |message: &Message| {
+            let head = message.body.first_chunk::<8>()?;
+            let all: Vec<_> = attributes(message.body.get(8..)?).collect();
+            let pick = |wanted| all.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
+            let ours = pick(IFA_PROTO)?.first() == Some(&PROTOCOL);
+            match ip(pick(IFA_LOCAL).or_else(|| pick(IFA_ADDRESS))?)? {
+                IpAddr::V6(ip) if ours => Some((u32_at(head, 4), ip)),
+                _ => None,
+            }
+        };
+        let addresses = self.request(GET_ADDR, DUMP, &body)?;
+        Ok(addresses
+            .iter()
+            .filter(|message| message.kind == NEW_ADDR)
+            .filter_map(read)
+            .collect())
+    }
+
     /// The prefixes that [`Self::add_local`] made local.
     pub(crate) fn locals(&mut self) -> io::Result<Vec<IpNet>> {
         let mut found = Vec::new();
@@ -329,6 +386,15 @@ fn push_address(body: &mut Vec<u8>, kind: u16, ip: IpAddr) {
         IpAddr::V4(ip) => push(body, kind, &ip.octets()),
         IpAddr::V6(ip) => push(body, kind, &ip.octets()),
     }
+}
+
+/// `ADDRESS/128 dev INDEX`.
+fn interface_address(index: u32, ip: Ipv6Addr) -> Vec<u8> {
+    let mut body = vec![libc::AF_INET6 as u8, 128, 0, 0];
+    body.extend(index.to_ne_bytes());
+    push_address(&mut body, IFA_LOCAL, ip.into());
+    push_address(&mut body, IFA_ADDRESS, ip.into());
+    body
 }
 
 /// `local NET dev lo proto 178`.
