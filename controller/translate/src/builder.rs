@@ -6,7 +6,7 @@ use std::{
 };
 
 use pierhead_model::{
-    Backend, Endpoints, EndpointsId, HttpRoute, Map, Origin, OwnedPrefix, Ownership, Problem, RouteId, Severity,
+    Announcer, Backend, Endpoints, EndpointsId, HttpRoute, Map, Origin, OwnedPrefix, Ownership, Problem, RouteId, Severity,
     Snapshot, Transport,
 };
 
@@ -15,6 +15,7 @@ use crate::{
     address::{self, Allocations, Assigned, Demand},
     bind::{self, Claim, Refused},
     border::SliceIndex,
+    election,
     memo::{Memo, Recording},
     service::{self, DesiredService, PortWish, PortWishes},
     share::shared,
@@ -171,11 +172,16 @@ impl<'w> Builder<'w> {
         self.allocations = allocations;
         let mut owned: BTreeMap<OwnedPrefix, Ownership> = BTreeMap::new();
         for (prefix, announce) in assigned.values().flat_map(|a| &a.owned) {
-            let ownership = owned.entry(OwnedPrefix(*prefix)).or_insert(Ownership {
-                on_miss: self.settings.on_miss,
-                announce: false,
+            let prefix = OwnedPrefix(*prefix);
+            let announcer = announce.then(|| match election::elect(&self.settings.nodes, &prefix) {
+                Some(node) => Announcer::Node(Arc::clone(node)),
+                None => Announcer::Here,
             });
-            ownership.announce |= announce;
+            let ownership = owned.entry(prefix).or_insert(Ownership {
+                on_miss: self.settings.on_miss,
+                announcer: None,
+            });
+            ownership.announcer = ownership.announcer.take().or(announcer);
         }
         self.snapshot.owned = owned.into_iter().collect();
         self.assigned = assigned;

@@ -11,6 +11,7 @@ pub mod address;
 mod bind;
 pub mod border;
 mod builder;
+mod election;
 pub mod gateway;
 mod ingress;
 mod memo;

@@ -26,13 +26,13 @@ const ROUTINE: u32 = 60;
 
 /// What is announced from this node. Dropping it leaves the addresses: a successor in the same place goes on.
 #[derive(Debug)]
-pub struct Announcer {
+pub struct Announcements {
     nics: Vec<String>,
     /// Seconds since each was announced first.
     announced: BTreeMap<IpAddr, u32>,
 }
 
-impl Announcer {
+impl Announcements {
     /// Announces on these interfaces. Empty: those that a default route leaves by.
     pub fn new(nics: Vec<String>) -> Self {
         Self {
@@ -47,7 +47,11 @@ impl Announcer {
     /// When interfaces cannot be read or a frame cannot be sent (CAP_NET_RAW is needed, and CAP_NET_ADMIN for IPv6). What can
     /// be done is done; the next [`Self::tick`] tries again.
     pub fn set(&mut self, wanted: &BTreeSet<IpAddr>) -> Result<(), KernelError> {
-        let fresh: BTreeSet<IpAddr> = wanted.iter().copied().filter(|ip| !self.announced.contains_key(ip)).collect();
+        let fresh: BTreeSet<IpAddr> = wanted
+            .iter()
+            .copied()
+            .filter(|ip| !self.announced.contains_key(ip))
+            .collect();
         let same = fresh.is_empty() && self.announced.len() == wanted.len();
         self.announced.retain(|ip, _| wanted.contains(ip));
         self.announced.extend(fresh.iter().map(|ip| (*ip, 0)));
@@ -110,7 +114,7 @@ impl Announcer {
     }
 }
 
-/// Removes every address that an [`Announcer`] put on an interface of this network namespace.
+/// Removes every address that an [`Announcements`] put on an interface of this network namespace.
 pub(crate) fn forget(netlink: &mut Netlink) -> io::Result<()> {
     for (index, ip) in netlink.neighbors()? {
         netlink.remove_neighbor(index, ip)?;

@@ -19,7 +19,7 @@ mod surroundings;
 mod sys;
 pub mod wanted;
 
-pub use announce::Announcer;
+pub use announce::Announcements;
 pub use error::KernelError;
 pub use kernel::{Counters, Direction, Kernel, Mode, Options, WorkerSockets, make_local, uninstall};
 pub use loads::Loads;

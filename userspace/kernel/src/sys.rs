@@ -211,5 +211,9 @@ pub(crate) fn send_frame(socket: impl AsFd, interface: u32, frame: &[u8]) -> io:
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

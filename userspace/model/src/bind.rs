@@ -153,11 +153,22 @@ pub enum OnMiss {
 }
 
 /// What goes with an address that we own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ownership {
     pub on_miss: OnMiss,
-    /// One elected node answers ARP and NDP for it. Otherwise nobody does: routers know it in another way.
-    pub announce: bool,
+    /// Who makes it local and answers ARP and NDP for it. `None`: every node makes it local and nobody announces it: routers
+    /// know of it in another way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announcer: Option<Announcer>,
+}
+
+/// The one node that has an announced address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Announcer {
+    /// Whoever has this snapshot: one machine, no cluster.
+    Here,
+    /// The node of this name, elected among those that are there.
+    Node(Arc<str>),
 }
 
 /// Addresses that belong to a Gateway and are made local by a route.

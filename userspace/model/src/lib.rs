@@ -27,8 +27,8 @@ pub use backend::{
     InvalidReason, ServerIdentity, WeightedBackend,
 };
 pub use bind::{
-    Bind, BindAddress, BindKey, BindPort, DataPath, DataPathReport, HostSelection, HttpOptions, Listener, ListenerId,
-    ListenerKind, OnMiss, OwnedPrefix, Ownership, Transport,
+    Announcer, Bind, BindAddress, BindKey, BindPort, DataPath, DataPathReport, HostSelection, HttpOptions, Listener,
+    ListenerId, ListenerKind, OnMiss, OwnedPrefix, Ownership, Transport,
 };
 pub use filter::{
     CorsFilter, CorsOrigin, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderModifier, MirrorFilter,

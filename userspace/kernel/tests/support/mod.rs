@@ -197,7 +197,7 @@ impl Snap {
     pub fn own(mut self, prefix: &str, miss: OnMiss) -> Self {
         let ownership = Ownership {
             on_miss: miss,
-            announce: false,
+            announcer: None,
         };
         self.0.owned.insert(OwnedPrefix(prefix.parse().unwrap()), ownership);
         self
