@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pierhead_translate::Settings;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +17,9 @@ use crate::nodes::{Nodes, Registry};
 use crate::publish::{Numbered, Publisher, PublisherError};
 use crate::published::Published;
 use crate::{events, lease, services, status};
+
+/// How long nodes have to come over to a new leader: they try again after fractions of a second.
+const GATHER: Duration = Duration::from_millis(1500);
 
 /// What a controller is started with.
 pub struct Options {
@@ -117,6 +121,13 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
     };
     let nodes = registry.nodes();
 
+    let is_local = publisher.is_none();
+    let settled = settled(
+        &mut tasks,
+        leader.clone(),
+        if is_local { Duration::ZERO } else { GATHER },
+    );
+
     let (seen, standings) = mpsc::unbounded_channel();
     let source = SourceOptions {
         kubeconfig: options.kubeconfig,
@@ -126,7 +137,8 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
     };
     let part = Part {
         client: client.clone(),
-        leader: leader.clone(),
+        elects: !is_local,
+        leader: settled,
         standings: seen,
         snapshots,
     };
@@ -138,7 +150,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
         published: source.subscribe(),
         snapshots: source.snapshots(),
         nodes: nodes.clone(),
-        leader: leader.clone(),
+        leader: source.decides(),
         standings,
         controller,
         counters: Arc::clone(&counters),
@@ -148,7 +160,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
     tasks.spawn(services::run(services::Inputs {
         client: client.clone(),
         published: source.subscribe(),
-        leader: leader.clone(),
+        leader: source.decides(),
         counters: Arc::clone(&counters),
         problems,
     }));
@@ -156,7 +168,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
         client,
         published: source.subscribe(),
         others: vec![of_statuses, of_services],
-        leader: leader.clone(),
+        leader: source.decides(),
         identity: options.identity,
         counters,
     }));
@@ -196,6 +208,34 @@ impl Running {
     pub async fn stop(self) {
         self.election.stop().await;
     }
+}
+
+/// Leading begins a while after the Lease was won: the nodes must have come over first, or it would seem that there are none,
+/// and their addresses would go. It ends at once.
+fn settled(tasks: &mut JoinSet<()>, mut leader: watch::Receiver<bool>, gather: Duration) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tasks.spawn(async move {
+        loop {
+            let leads = *leader.borrow_and_update();
+            if leads && !*sender.borrow() {
+                tokio::select! {
+                    () = tokio::time::sleep(gather) => {
+                        sender.send_replace(true);
+                    }
+                    changed = leader.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                }
+            } else if !leads {
+                sender.send_replace(false);
+            }
+            if leader.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// The task that competes for the Lease. Dropped, it ends as if this process had died.

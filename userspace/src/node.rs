@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ipnet::IpNet;
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
-use pierhead_kernel::KernelError;
-use pierhead_model::{BackendTarget, BindKey, DataPath, DataPathReport, Snapshot};
+use pierhead_kernel::{Announcements, KernelError};
+use pierhead_model::{Announcer, BackendTarget, BindKey, DataPath, DataPathReport, Snapshot};
 
 use crate::cli::NodeOptions;
 use crate::steering::{self, Mode, Steering};
@@ -31,6 +31,9 @@ pub(crate) struct Node {
     pub(crate) steering: Option<Steering>,
     /// A predecessor serves beside it until it has taken charge.
     beside: bool,
+    /// As the controller knows it.
+    name: Option<Box<str>>,
+    announcements: Mutex<Announcements>,
     state: Mutex<State>,
 }
 
@@ -87,6 +90,8 @@ impl Node {
             dataplane,
             steering,
             beside,
+            name: options.node_name.as_deref().map(Into::into),
+            announcements: Mutex::new(Announcements::new(options.nic.clone())),
             state: Mutex::default(),
         })
     }
@@ -101,6 +106,7 @@ impl Node {
     /// # Errors
     /// When the kernel refuses it. A predecessor goes on then.
     pub(crate) fn take_charge(&self, snapshot: &Arc<Snapshot>) -> Result<(), KernelError> {
+        let snapshot = &self.here(snapshot);
         let mut state = self.state();
         let started = Instant::now();
         if self.steering.is_none() {
@@ -116,7 +122,35 @@ impl Node {
             merge(&mut paths, steering.take_charge(&self.dataplane, snapshot)?);
         }
         state.done(snapshot, paths, started);
+        self.announce(snapshot);
         Ok(())
+    }
+
+    /// Without the addresses that another node was elected for.
+    fn here(&self, snapshot: &Arc<Snapshot>) -> Arc<Snapshot> {
+        let is_elsewhere = |announcer: Option<&Announcer>| match announcer {
+            None | Some(Announcer::Here) => false,
+            Some(Announcer::Node(name)) => self.name.as_deref() != Some(name),
+        };
+        if !snapshot.owned.values().any(|one| is_elsewhere(one.announcer.as_ref())) {
+            return Arc::clone(snapshot);
+        }
+        let mut here = Snapshot::clone(snapshot);
+        here.owned.retain(|_, one| !is_elsewhere(one.announcer.as_ref()));
+        here.into()
+    }
+
+    /// Tells the neighbours which addresses are here.
+    fn announce(&self, here: &Snapshot) {
+        let announced = here.owned.iter().filter(|(_, one)| one.announcer.is_some());
+        let addresses = announced.map(|(prefix, _)| prefix.0.addr()).collect();
+        if let Err(error) = self.announcements().set(&addresses) {
+            tracing::error!("neighbours may not know of addresses of this node: {error}");
+        }
+    }
+
+    fn announcements(&self) -> MutexGuard<'_, Announcements> {
+        self.announcements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a later snapshot in force. Blocks for the milliseconds it takes. What cannot be applied keeps its old state:
@@ -125,7 +159,8 @@ impl Node {
     /// The workers know endpoints, routes and listeners before the kernel sends them a connection for a new bind; and the
     /// kernel stops sending for a bind before they forget it.
     pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) {
-        self.put(&mut self.state(), snapshot);
+        let snapshot = self.here(snapshot);
+        self.put(&mut self.state(), &snapshot);
     }
 
     fn put(&self, state: &mut State, snapshot: &Arc<Snapshot>) {
@@ -165,6 +200,7 @@ impl Node {
             }
         }
         state.done(snapshot, paths, started);
+        self.announce(snapshot);
     }
 
     /// Waits until each name of a backend has an address, but not for long.
@@ -215,6 +251,11 @@ impl Node {
 
     /// Housekeeping, every second.
     pub(crate) fn tick(&self) {
+        if self.state().left.is_none()
+            && let Err(error) = self.announcements().tick()
+        {
+            tracing::warn!("neighbours may not know of addresses of this node: {error}");
+        }
         let Some(steering) = &self.steering else { return };
         steering.tick();
         let mut state = self.state();
@@ -259,6 +300,10 @@ impl Node {
             }
         } else {
             self.stop_steering();
+            // Another node is elected when this one is gone; two must not answer for one address.
+            if let Err(error) = self.announcements().set(&BTreeSet::new()) {
+                tracing::warn!("announced addresses stay on the interfaces: {error}");
+            }
         }
         let report = self.dataplane.drain(deadline.saturating_sub(started.elapsed()));
         if report.cut > 0 {

@@ -1,5 +1,6 @@
 //! Watches an API server, translates what changed, publishes what is new.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -46,6 +47,7 @@ pub struct SourceOptions {
 pub struct ClusterSource {
     published: watch::Receiver<Arc<Published>>,
     snapshots: watch::Receiver<Option<Numbered>>,
+    decides: watch::Receiver<bool>,
     _engine: Engine,
 }
 
@@ -62,9 +64,11 @@ pub(crate) enum Signal {
 /// What a source needs besides its options when it is a part of a controller.
 pub(crate) struct Part {
     pub(crate) client: Client,
+    /// Nodes in other places announce addresses; `false`: the one node is in this process.
+    pub(crate) elects: bool,
     pub(crate) leader: watch::Receiver<bool>,
     pub(crate) standings: async_mpsc::UnboundedSender<Vec<Standings>>,
-    /// Where snapshots go; what stands there before the first is left alone.
+    /// Where snapshots go, as long as this replica leads; what stands there before the first is left alone.
     pub(crate) snapshots: watch::Sender<Option<Numbered>>,
 }
 
@@ -77,6 +81,7 @@ impl ClusterSource {
         let client = connect(options.kubeconfig.as_deref()).await?;
         let part = Part {
             client,
+            elects: false,
             leader: watch::channel(true).1,
             standings: async_mpsc::unbounded_channel().0,
             snapshots: watch::Sender::new(None),
@@ -87,13 +92,20 @@ impl ClusterSource {
     pub(crate) async fn start_part(options: SourceOptions, part: Part) -> Result<Self, StartError> {
         let (first, published) = oneshot::channel();
         let snapshots = part.snapshots.subscribe();
-        let engine = Engine::start(options, part, first)?;
+        let (decided, decides) = watch::channel(false);
+        let engine = Engine::start(options, part, first, decided)?;
         let published = published.await.map_err(|_| StartError::Ended)?;
         Ok(Self {
             published,
             snapshots,
+            decides,
             _engine: engine,
         })
+    }
+
+    /// Whether what is published was made by a replica that leads: only then may it be written to the cluster.
+    pub(crate) fn decides(&self) -> watch::Receiver<bool> {
+        self.decides.clone()
     }
 
     /// The latest configuration, and every later one.
@@ -116,7 +128,12 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(options: SourceOptions, part: Part, first: First) -> Result<Self, StartError> {
+    fn start(
+        options: SourceOptions,
+        part: Part,
+        first: First,
+        decided: watch::Sender<bool>,
+    ) -> Result<Self, StartError> {
         let (signal, signals) = mpsc::channel();
         let mut nodes = options.nodes;
         let mut leader = part.leader;
@@ -127,8 +144,12 @@ impl Engine {
             store: Store::new(),
             settings: options.settings,
             counters: Arc::clone(&options.counters),
+            names: names(&nodes.borrow()),
+            elects: part.elects,
             addresses,
             leads,
+            sent: false,
+            decided,
             standings: part.standings,
             first: Some(first),
             published: None,
@@ -165,6 +186,11 @@ impl Drop for Engine {
     }
 }
 
+/// Of the connected nodes.
+fn names(nodes: &Nodes) -> BTreeSet<Arc<str>> {
+    nodes.connected().map(|(name, _)| Arc::clone(name)).collect()
+}
+
 async fn tell<T: Clone>(mut values: watch::Receiver<T>, signal: mpsc::Sender<Signal>, of: fn(T) -> Signal) {
     while values.changed().await.is_ok() {
         let value = values.borrow_and_update().clone();
@@ -182,7 +208,13 @@ struct Translator {
     settings: Box<dyn FnMut() -> Settings + Send>,
     counters: Arc<Counters>,
     addresses: Addresses,
+    /// Of the nodes that are there.
+    names: BTreeSet<Arc<str>>,
+    elects: bool,
     leads: bool,
+    /// Since it leads, a snapshot has gone to the nodes.
+    sent: bool,
+    decided: watch::Sender<bool>,
     standings: async_mpsc::UnboundedSender<Vec<Standings>>,
     first: Option<First>,
     /// There is one from the first translation on.
@@ -259,10 +291,17 @@ impl Translator {
                 let before = self.addresses.at(now);
                 self.addresses.update(&nodes, now);
                 self.dirty |= self.addresses.at(now) != before;
+                let names = names(&nodes);
+                self.dirty |= self.elects && names != self.names;
+                self.names = names;
             }
             Signal::Leader(leads) => {
                 self.dirty |= self.leads != leads;
                 self.leads = leads;
+                self.sent &= leads;
+                if !leads {
+                    self.decided.send_replace(false);
+                }
             }
         }
         false
@@ -299,6 +338,7 @@ impl Translator {
         let before = last.as_ref().map(|last| &last.translation);
         let mut settings = (self.settings)();
         settings.machine_addresses = self.addresses.at(started);
+        settings.nodes = self.elects.then(|| self.names.clone());
         // What a replica that does not lead would give, the leader may give to another.
         settings.allocate = self.leads;
         settings.allocations = before.map(|before| before.allocations.clone()).unwrap_or_default();
@@ -314,11 +354,23 @@ impl Translator {
             .translation_microseconds
             .fetch_add(microseconds, Ordering::Relaxed);
         self.publish(translation, last.as_deref(), took);
+        let leads = self.leads;
+        self.decided
+            .send_if_modified(|decided| std::mem::replace(decided, leads) != leads);
     }
 
     fn publish(&mut self, translation: Translation, last: Option<&Published>, took: Duration) {
         let before = last.map(|last| &last.translation);
         let new_snapshot = before.is_none_or(|last| !same_snapshot(&last.snapshot, &translation.snapshot));
+        // First what the statuses speak of. A replica that does not lead knows nothing of the nodes.
+        if self.leads && (new_snapshot || !self.sent) {
+            self.sent = true;
+            let snapshot = Arc::new(translation.snapshot.clone());
+            self.snapshots.send_modify(|last| {
+                let version = last.as_ref().map_or(1, |last| last.version + 1);
+                *last = Some(Numbered { version, snapshot });
+            });
+        }
         let same = !new_snapshot
             && before.is_some_and(|last| {
                 last.problems == translation.problems
@@ -330,14 +382,6 @@ impl Translator {
             return;
         }
         count(&self.counters.published);
-        // First what the statuses speak of.
-        if new_snapshot {
-            let snapshot = Arc::new(translation.snapshot.clone());
-            self.snapshots.send_modify(|last| {
-                let version = last.as_ref().map_or(1, |last| last.version + 1);
-                *last = Some(Numbered { version, snapshot });
-            });
-        }
         let published = Arc::new(Published {
             translation,
             file_problems: Vec::new(),

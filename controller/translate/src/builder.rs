@@ -173,9 +173,10 @@ impl<'w> Builder<'w> {
         let mut owned: BTreeMap<OwnedPrefix, Ownership> = BTreeMap::new();
         for (prefix, announce) in assigned.values().flat_map(|a| &a.owned) {
             let prefix = OwnedPrefix(*prefix);
-            let announcer = announce.then(|| match election::elect(&self.settings.nodes, &prefix) {
-                Some(node) => Announcer::Node(Arc::clone(node)),
+            let announcer = announce.then(|| match &self.settings.nodes {
                 None => Announcer::Here,
+                // Nobody there to announce it: nobody has an empty name.
+                Some(nodes) => Announcer::Node(election::elect(nodes, &prefix).map_or_else(|| "".into(), Arc::clone)),
             });
             let ownership = owned.entry(prefix).or_insert(Ownership {
                 on_miss: self.settings.on_miss,

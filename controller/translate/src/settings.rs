@@ -40,8 +40,8 @@ pub struct Settings {
     pub address_pools: Vec<IpNet>,
     /// The addresses by which this machine is reached; shown in status where a bind listens on all of them.
     pub machine_addresses: Vec<IpAddr>,
-    /// Names of the nodes that are there to announce addresses. Empty where there is one machine and no cluster.
-    pub nodes: BTreeSet<Arc<str>>,
+    /// Names of the nodes that are there to announce addresses. `None`: there is one machine and no cluster.
+    pub nodes: Option<BTreeSet<Arc<str>>>,
     /// The controller's own namespace: where Services that lead to the nodes' pods are, and GatewayParameters that a
     /// cluster-scoped reference means.
     pub namespace: Arc<str>,
@@ -77,7 +77,7 @@ impl Settings {
             default_certificate: None,
             address_pools: Vec::new(),
             machine_addresses: Vec::new(),
-            nodes: BTreeSet::new(),
+            nodes: None,
             namespace: "pierhead-system".into(),
             node_selector: [
                 ("app.kubernetes.io/name", "pierhead"),

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use pierhead_model::{
-    Age, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Bind, BindAddress, BindKey,
-    BindPort, Certificate, CertificateId, CertificateUse, ClientAuth, ClientAuthMode, CorsFilter, CorsOrigin, Endpoint,
-    EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderMatch,
+    Age, Announcer, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Bind, BindAddress,
+    BindKey, BindPort, Certificate, CertificateId, CertificateUse, ClientAuth, ClientAuthMode, CorsFilter, CorsOrigin,
+    Endpoint, EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderMatch,
     HeaderModifier, HeaderName, HeaderValue, HostPattern, HostSelection, Hostname, HttpMatch, HttpOptions, HttpRoute,
     HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Map, Method, MirrorFilter,
     MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern, PrivateKey, QueryMatch,
@@ -39,14 +39,15 @@ pub(crate) fn everything() -> Arc<Snapshot> {
     };
     snapshot.trust.insert(trust.id.clone(), trust.into());
     snapshot.owned = Map::from([
-        owned("10.0.0.1/32", OnMiss::Drop, true),
-        owned("2001:db8::/64", OnMiss::Pass, false),
+        owned("10.0.0.1/32", OnMiss::Drop, Some(Announcer::Node("node-1".into()))),
+        owned("10.0.0.2/32", OnMiss::Drop, Some(Announcer::Here)),
+        owned("2001:db8::/64", OnMiss::Pass, None),
     ]);
     snapshot.into()
 }
 
-fn owned(prefix: &str, on_miss: OnMiss, announce: bool) -> (OwnedPrefix, Ownership) {
-    (OwnedPrefix(prefix.parse().unwrap()), Ownership { on_miss, announce })
+fn owned(prefix: &str, on_miss: OnMiss, announcer: Option<Announcer>) -> (OwnedPrefix, Ownership) {
+    (OwnedPrefix(prefix.parse().unwrap()), Ownership { on_miss, announcer })
 }
 
 pub(crate) fn certificate(id: &str) -> Certificate {

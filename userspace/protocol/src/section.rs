@@ -82,7 +82,7 @@ impl Section for Ownership {
     }
 
     fn encode(&self, key: &OwnedPrefix) -> Bytes {
-        wire::encode(&(*key, *self))
+        wire::encode(&(*key, self.clone()))
     }
 
     fn decode(body: Bytes) -> Result<(OwnedPrefix, Self), Malformed> {

@@ -26,7 +26,7 @@ pub(crate) struct Options {
     default_certificate: Option<String>,
     address_pools: Vec<String>,
     machine_addresses: Option<Vec<IpAddr>>,
-    nodes: Vec<String>,
+    nodes: Option<Vec<String>>,
     allocations: BTreeMap<String, Vec<IpAddr>>,
     service_ports: Option<(u16, u16)>,
     /// False: as a replica that is not the leader.
@@ -65,7 +65,10 @@ impl Options {
                 .iter()
                 .map(|pool| pool.parse().expect("a CIDR"))
                 .collect(),
-            nodes: self.nodes.iter().map(|name| name.as_str().into()).collect(),
+            nodes: self
+                .nodes
+                .as_ref()
+                .map(|names| names.iter().map(|name| name.as_str().into()).collect()),
             machine_addresses: self
                 .machine_addresses
                 .clone()

@@ -249,7 +249,7 @@ pub(super) fn fall_back(id: &ResourceId, snapshot: &mut Snapshot, good: &Snapsho
         ResourceId::Certificate(id) => fall_back_in(&mut snapshot.certificates, &good.certificates, id),
         ResourceId::Trust(id) => fall_back_in(&mut snapshot.trust, &good.trust, id),
         ResourceId::Owned(prefix) => match good.owned.get(prefix) {
-            Some(good) => snapshot.owned.insert(*prefix, *good) != Some(*good),
+            Some(good) => snapshot.owned.insert(*prefix, good.clone()).as_ref() != Some(good),
             None => snapshot.owned.remove(prefix).is_some(),
         },
     }

@@ -1,6 +1,6 @@
 use ipnet::IpNet;
 use pierhead_model::{
-    Bind, BindAddress, BindKey, BindPort, HostSelection, HttpOptions, L4Route, Limits, Listener, ListenerId,
+    Announcer, Bind, BindAddress, BindKey, BindPort, HostSelection, HttpOptions, L4Route, Limits, Listener, ListenerId,
     ListenerKind, OnMiss, OwnedPrefix, Ownership, SniRoute, Transport,
 };
 
@@ -138,7 +138,14 @@ wire_struct! {
 wire_struct! {
     Ownership as OwnershipMessage {
         on_miss: u32 [uint32, tag = "1"],
-        announce: bool [bool, tag = "2"],
+        announcer: Option<AnnouncerMessage> [message, optional, tag = "2"],
+    }
+}
+
+wire_enum! {
+    Announcer as AnnouncerMessage of AnnouncerKind in "1, 2" {
+        one Node: String [string, tag = "1"],
+        many Here as HereMessage ["2"] {},
     }
 }
 
