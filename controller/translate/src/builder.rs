@@ -6,8 +6,8 @@ use std::{
 };
 
 use pierhead_model::{
-    Announcer, Backend, Endpoints, EndpointsId, HttpRoute, Map, Origin, OwnedPrefix, Ownership, Problem, RouteId, Severity,
-    Snapshot, Transport,
+    Announcer, Backend, Endpoints, EndpointsId, HttpRoute, Map, Origin, OwnedPrefix, Ownership, Problem, RouteId,
+    Severity, Snapshot, Transport,
 };
 
 use crate::{
