@@ -1,14 +1,13 @@
 //! Whether two translations say the same, in the time it takes to look at addresses: what did not change is shared.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pierhead_model::Snapshot;
+use pierhead_model::{Map, Snapshot};
 use pierhead_translate::Statuses;
 
-fn same_values<K: PartialEq, V: PartialEq>(a: &BTreeMap<K, Arc<V>>, b: &BTreeMap<K, Arc<V>>) -> bool {
-    let same = |(a, b): ((&K, &Arc<V>), (&K, &Arc<V>))| a.0 == b.0 && (Arc::ptr_eq(a.1, b.1) || a.1 == b.1);
-    a.len() == b.len() && a.iter().zip(b).all(same)
+fn same_values<K: Ord, V: PartialEq>(a: &Map<K, Arc<V>>, b: &Map<K, Arc<V>>) -> bool {
+    let same = |(_, a, b): (&K, Option<&Arc<V>>, Option<&Arc<V>>)| matches!((a, b), (Some(a), Some(b)) if Arc::ptr_eq(a, b) || a == b);
+    a.len() == b.len() && a.changes(b).all(same)
 }
 
 pub(super) fn same_snapshot(a: &Snapshot, b: &Snapshot) -> bool {

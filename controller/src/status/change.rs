@@ -1,9 +1,8 @@
 //! Which objects have another status in one translation than in the one before. Pure.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pierhead_model::Map;
 use pierhead_translate::{ObjectName, Statuses};
 
 use super::Key;
@@ -85,25 +84,10 @@ same_by_value! {
     k8s_openapi::api::networking::v1::IngressStatus
 }
 
-fn differing<V: Same>(
-    before: &BTreeMap<ObjectName, V>,
-    now: &BTreeMap<ObjectName, V>,
-    mut found: impl FnMut(&ObjectName),
-) {
-    let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
-    loop {
-        let order = match (before.peek(), now.peek()) {
-            (None, None) => return,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
-        };
-        let old = if order.is_le() { before.next() } else { None };
-        let new = if order.is_ge() { now.next() } else { None };
-        match (old, new) {
-            (Some((_, old)), Some((_, new))) if old.same(new) => {}
-            (Some((name, _)), _) | (None, Some((name, _))) => found(name),
-            (None, None) => return,
+fn differing<V: Same>(before: &Map<ObjectName, V>, now: &Map<ObjectName, V>, mut found: impl FnMut(&ObjectName)) {
+    for (name, now, before) in now.changes(before) {
+        if !matches!((now, before), (Some(now), Some(before)) if now.same(before)) {
+            found(name);
         }
     }
 }

@@ -148,6 +148,7 @@ mod tests {
                 kind: ListenerKind::Http(HttpOptions {
                     host_selection: HostSelection::FallThrough,
                     detect_misdirected: false,
+                    filters: Vec::new(),
                 }),
                 limits: Limits::default(),
             })
