@@ -1,12 +1,12 @@
 //! The command line: what can be asked, and the help that says so.
 
 use std::fmt::{self, Display};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::log::Format;
@@ -16,6 +16,7 @@ pub(crate) const UNUSABLE: u8 = 2;
 
 /// Where the admin address is unless told otherwise.
 const ADMIN: &str = "127.0.0.1:9900";
+const CONTROLLER_ADMIN: &str = "[::]:9900";
 
 /// The gate where traffic enters: Kubernetes Ingress and Gateway API, on one machine or a cluster.
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ Examples:
       Serve the Ingresses, Gateways and routes of a folder; changes are picked up live.
   pierhead standalone --config ./manifests --ingress-http-port 8080 --ingress-https-port 8443
       The same without root.
+  pierhead standalone --kubeconfig ~/.kube/config
+      Serve what a cluster says, from one machine.
   pierhead check ./manifests
       Say what is wrong with a folder, and what would become of each object, without serving it.
   pierhead status
@@ -50,8 +53,12 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Serve what a folder of Kubernetes manifests says, with no cluster.
+    /// Serve what a folder of Kubernetes manifests says, with no cluster; or what a cluster says, in one process.
     Standalone(Box<Standalone>),
+    /// Serve, on one node of a cluster, what the controller says.
+    Node(Box<NodeVerb>),
+    /// Watch a cluster, tell its nodes what to serve, and write statuses.
+    Controller(Box<Controller>),
     /// Check a folder of manifests: problems, and the conditions each object would get.
     Check(Check),
     /// Show what a running Pierhead serves.
@@ -122,18 +129,35 @@ pub(crate) struct Pools {
     pub(crate) address_pool: Vec<IpNet>,
 }
 
+/// Where configuration comes from.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct From {
+    /// The folder of manifests (YAML or JSON, sub-folders included).
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) config: Option<PathBuf>,
+    /// The cluster that this file leads to.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The cluster that this process runs in, by its ServiceAccount.
+    #[arg(long)]
+    pub(crate) in_cluster: bool,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = STANDALONE_EXAMPLES)]
 pub(crate) struct Standalone {
-    /// The folder of manifests (YAML or JSON, sub-folders included).
-    #[arg(long, short, value_name = "DIR")]
-    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) from: From,
     #[command(flatten)]
     pub(crate) meaning: Meaning,
     #[command(flatten)]
     pub(crate) pools: Pools,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
+    /// The namespace of the lease by which one of several writes statuses; with a cluster.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAME")]
+    pub(crate) namespace: String,
     /// Take over from a Pierhead that runs here, without cutting a connection; it drains and ends.
     #[arg(long)]
     pub(crate) takeover: bool,
@@ -170,6 +194,79 @@ pub(crate) struct NodeOptions {
     /// key); /var/lib/pierhead for root, else below $XDG_STATE_HOME.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = NODE_EXAMPLES)]
+pub(crate) struct NodeVerb {
+    /// The controller, `https://NAME:PORT`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) controller: String,
+    /// The file with the ServiceAccount token (audience `pierhead`) that this node proves itself with.
+    #[arg(long, default_value = "/var/run/secrets/pierhead.dev/token", value_name = "FILE")]
+    pub(crate) token: PathBuf,
+    /// The file with the CA certificate that the controller's certificate is checked with.
+    #[arg(long, default_value = "/etc/pierhead/ca/ca.crt", value_name = "FILE")]
+    pub(crate) ca: PathBuf,
+    /// The addresses by which this node is reached; all of its interfaces unless given; repeatable, or separated by commas.
+    #[arg(
+        long = "node-address",
+        env = "HOST_IPS",
+        value_delimiter = ',',
+        value_name = "ADDRESS"
+    )]
+    pub(crate) addresses: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Take over from a Pierhead that runs here, without cutting a connection; it drains and waits to be stopped.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) takeover: bool,
+    /// How long connections may take to end when Pierhead is stopped or replaced.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub(crate) drain_seconds: u64,
+}
+
+const NODE_EXAMPLES: &str = "\
+Examples:
+  pierhead node --controller https://pierhead-controller.pierhead-system.svc:9901 --node-name node-1
+
+What it served last is kept in the state folder, a sub-folder per node name: without its controller a node goes on with
+it, also after a restart.
+
+Rolling restart: the newcomer starts beside the old one, in the same network namespace and with the same --state-dir. It
+gets its configuration, opens its sockets, and then moves all new connections to them in one step; the old one is told,
+finishes what it has (HTTP/1 answers say `connection: close`, HTTP/2 gets GOAWAY, streams go on), is not ready any more,
+and waits for SIGTERM, which gives what is left --drain-seconds. The admin address goes to the newcomer as soon as the
+old one has let go of it; who must know which of the two he asks, such as a probe, uses --admin-socket and
+`pierhead status --admin PATH --quiet`. With --ebpf steer and full nothing is cut; a change of the kernel maps' layout
+between two versions costs TCP and UDP flows that the kernel balances by itself. With --ebpf off connections that are in
+their handshake in that moment are lost unless net.ipv4.tcp_migrate_req=1 (Linux 5.14) is set; datagrams may be.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Controller {
+    /// Where nodes connect to.
+    #[arg(long, default_value = "[::]:9901", value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Where health, metrics and status are served.
+    #[arg(long, default_value = CONTROLLER_ADMIN, value_name = "ADDRESS:PORT")]
+    pub(crate) admin: SocketAddr,
+    /// The namespace this runs in: of its lease, its CA and its Service.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "pierhead-system", value_name = "NAME")]
+    pub(crate) namespace: String,
+    /// Who this is among its replicas.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub(crate) identity: Option<String>,
+    /// The Lease whose holder writes statuses.
+    #[arg(long, default_value = "pierhead-controller", value_name = "NAME")]
+    pub(crate) lease: String,
+    /// The Service by which nodes reach it: a name in its certificate.
+    #[arg(long, default_value = "pierhead-controller", value_name = "NAME")]
+    pub(crate) service_name: String,
+    /// The file that leads to the API server; the ServiceAccount of the pod unless given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) meaning: Meaning,
 }
 
 const STANDALONE_EXAMPLES: &str = "\
@@ -269,7 +366,7 @@ mod tests {
 
     #[test]
     fn every_example_parses() {
-        for example in [EXAMPLES, STANDALONE_EXAMPLES] {
+        for example in [EXAMPLES, STANDALONE_EXAMPLES, NODE_EXAMPLES] {
             let lines = example
                 .lines()
                 .filter(|line| line.trim_start().starts_with("pierhead "));
@@ -277,6 +374,26 @@ mod tests {
                 Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
             }
         }
+    }
+
+    #[test]
+    fn a_node_takes_over_unless_told_not_to() {
+        let takeover = |more: &[&str]| {
+            let all = ["pierhead", "node", "--controller", "https://c:1"].iter().chain(more);
+            match Cli::try_parse_from(all).map(|cli| cli.verb) {
+                Ok(Verb::Node(node)) => node.takeover,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(takeover(&[]) && takeover(&["--takeover"]) && takeover(&["--takeover", "true"]));
+        assert!(!takeover(&["--takeover", "false"]) && !takeover(&["--takeover=false"]));
+    }
+
+    #[test]
+    fn configuration_comes_from_one_place() {
+        let parse = |more: &[&str]| Cli::try_parse_from(["pierhead", "standalone"].iter().chain(more)).is_ok();
+        assert!(parse(&["--config", "a"]) && parse(&["--kubeconfig", "a"]) && parse(&["--in-cluster"]));
+        assert!(!parse(&[]) && !parse(&["--config", "a", "--in-cluster"]));
     }
 
     #[test]

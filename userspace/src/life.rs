@@ -47,7 +47,7 @@ impl Signals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     /// A successor has taken over.
-    superseded: bool,
+    pub(crate) superseded: bool,
     /// It was told to end.
     signalled: bool,
 }
@@ -87,6 +87,11 @@ impl Life {
             signals,
             claim,
         })
+    }
+
+    /// Ends when it is told to. For before the process is in charge of anything.
+    pub(crate) async fn signalled(&mut self) {
+        self.signals.recv().await;
     }
 
     /// This process is in charge: tells a predecessor.

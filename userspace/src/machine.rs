@@ -1,10 +1,19 @@
 //! Facts of this machine: who runs us, and by which addresses it is reached.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use pierhead_model::Snapshot;
 
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// A name for this process that no other has: that of the machine (in a pod the pod's), and something random.
+pub(crate) fn identity() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}-{:08x}", RandomState::new().hash_one(std::process::id()) >> 32)
 }
 
 /// The addresses of this network namespace that others can reach, IPv4 first: neither loopback nor link-local.
@@ -15,6 +24,13 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = local_v4(&trie).into_iter().map(IpAddr::from).collect();
     all.extend(local_v6(&inet6).into_iter().map(IpAddr::from));
     all.dedup();
+    all
+}
+
+/// The same without those that Gateways own: they are here because of us.
+pub(crate) fn own_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
+    let mut all = addresses();
+    all.retain(|address| !snapshot.owned.keys().any(|prefix| prefix.0.contains(address)));
     all
 }
 

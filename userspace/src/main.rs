@@ -8,6 +8,10 @@ mod check;
 mod claim;
 mod cli;
 mod control;
+mod controller;
+mod daemon;
+mod feed;
+mod keep;
 mod life;
 mod log;
 mod machine;
@@ -20,6 +24,7 @@ mod state;
 mod status;
 mod steering;
 mod uninstall;
+mod uplink;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -34,6 +39,14 @@ fn main() -> ExitCode {
         Verb::Standalone(options) => {
             log::start(&cli.log, cli.log_format);
             standalone::run(options)
+        }
+        Verb::Node(options) => {
+            log::start(&cli.log, cli.log_format);
+            daemon::run(options)
+        }
+        Verb::Controller(options) => {
+            log::start(&cli.log, cli.log_format);
+            controller::run(options)
         }
         Verb::Check(options) => check::run(options),
         Verb::Status(options) => status::run(options),

@@ -2,12 +2,14 @@
 
 use std::fmt::{Display, Write as _};
 
-use pierhead_controller::files::Published;
+use pierhead_controller::Published;
+use pierhead_controller::nodes::NodeState;
 use pierhead_model::{Severity, Transport};
 
 use crate::node::Node;
 use crate::picture;
-use crate::shared::Shared;
+use crate::shared::{Cluster, Shared, Source};
+use crate::uplink::Link;
 
 /// A page in the Prometheus text format, in the making.
 struct Page(String);
@@ -51,6 +53,12 @@ pub(crate) fn text(shared: &Shared) -> String {
     );
     let uptime = shared.started.elapsed().as_secs_f64();
     page.one("pierhead_uptime_seconds", "Since the process started.", uptime);
+    if let Some(Source::Controller(link)) = shared.source() {
+        uplink(&mut page, &link.borrow());
+    }
+    if let Some(Source::Cluster(cluster)) = shared.source() {
+        control_plane(&mut page, cluster);
+    }
     if let Some(published) = shared.published() {
         configuration(&mut page, &published);
     }
@@ -64,6 +72,108 @@ pub(crate) fn text(shared: &Shared) -> String {
         carried(&mut page, node);
     }
     page.0
+}
+
+/// What the control plane did.
+fn control_plane(page: &mut Page, cluster: &Cluster) {
+    let values = cluster.counters.values();
+    page.one(
+        "pierhead_leader",
+        "1 while this one writes statuses.",
+        u8::from(values.leader),
+    );
+    page.one(
+        "pierhead_status_pending",
+        "Objects whose status is known to be out of date.",
+        values.status_pending,
+    );
+    page.one(
+        "pierhead_watches_failing",
+        "Kinds whose watch fails at present.",
+        values.failing.len(),
+    );
+    for (name, help, value) in [
+        (
+            "pierhead_watch_events_total",
+            "Objects and deletions received.",
+            values.watch_events,
+        ),
+        (
+            "pierhead_watch_errors_total",
+            "Watches that broke.",
+            values.watch_errors,
+        ),
+        ("pierhead_translations_total", "Translations made.", values.translations),
+        (
+            "pierhead_published_total",
+            "Configurations that differed from the one before.",
+            values.published,
+        ),
+        (
+            "pierhead_status_writes_total",
+            "Statuses written.",
+            values.status_writes,
+        ),
+        (
+            "pierhead_status_conflicts_total",
+            "Statuses written again over a newer object.",
+            values.status_conflicts,
+        ),
+        (
+            "pierhead_status_errors_total",
+            "Statuses that could not be written at once.",
+            values.status_errors,
+        ),
+        (
+            "pierhead_service_writes_total",
+            "Services applied.",
+            values.service_writes,
+        ),
+        (
+            "pierhead_service_errors_total",
+            "Services that could not be applied at once.",
+            values.service_errors,
+        ),
+        ("pierhead_events_total", "Events sent.", values.events_sent),
+        (
+            "pierhead_events_dropped_total",
+            "Events not sent because there were too many.",
+            values.events_dropped,
+        ),
+        (
+            "pierhead_lease_renewals_total",
+            "Renewals of the lease.",
+            values.lease_renewals,
+        ),
+        (
+            "pierhead_lease_errors_total",
+            "Renewals of the lease that failed.",
+            values.lease_errors,
+        ),
+    ] {
+        page.family("counter", name, help, [(String::new(), value)]);
+    }
+    let Some(nodes) = cluster.nodes() else { return };
+    let labelled = |value: &dyn Fn(&NodeState) -> u64| -> Vec<(String, u64)> {
+        let all = nodes.by_name.iter();
+        all.map(|(name, node)| (format!("{{node=\"{name}\"}}"), value(node)))
+            .collect()
+    };
+    page.gauge(
+        "pierhead_node_connected",
+        "1 while the node is connected.",
+        labelled(&|node| u64::from(node.connected)),
+    );
+    page.gauge(
+        "pierhead_node_version",
+        "The newest version the node answered.",
+        labelled(&|node| node.acked),
+    );
+    page.gauge(
+        "pierhead_node_nacked_resources",
+        "Resources the node could not apply.",
+        labelled(&|node| node.nacks.len() as u64),
+    );
 }
 
 /// What carries traffic, and what was carried.
@@ -118,6 +228,51 @@ fn carried(page: &mut Page, node: &Node) {
             // The other numbers are still worth having.
             Err(error) => tracing::warn!("the kernel's counters cannot be read: {error}"),
         }
+    }
+}
+
+/// How a node stands with its controller.
+fn uplink(page: &mut Page, link: &Link) {
+    page.one(
+        "pierhead_controller_connected",
+        "1 while the controller is connected.",
+        u8::from(link.is_connected()),
+    );
+    page.one(
+        "pierhead_snapshot_version",
+        "Of the snapshot in force, as the controller numbers them; 0: none of its yet.",
+        link.version,
+    );
+    page.one(
+        "pierhead_nacked_resources",
+        "Resources of the snapshot that could not be applied, and were refused.",
+        link.nacks.len(),
+    );
+    for (name, help, value) in [
+        (
+            "pierhead_controller_connections_total",
+            "Connections made to the controller.",
+            link.connections,
+        ),
+        (
+            "pierhead_snapshot_responses_total",
+            "Changes received from the controller.",
+            link.responses,
+        ),
+        (
+            "pierhead_snapshot_nacks_total",
+            "Changes answered with a refusal of something.",
+            link.refusals,
+        ),
+    ] {
+        page.family("counter", name, help, [(String::new(), value)]);
+    }
+    if let Some(until) = link.certificate_until {
+        page.one(
+            "pierhead_node_certificate_not_after_seconds",
+            "End of validity of the node's own certificate, seconds since the Unix epoch.",
+            until,
+        );
     }
 }
 

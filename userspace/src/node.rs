@@ -9,7 +9,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
 use pierhead_kernel::{Announcements, KernelError};
-use pierhead_model::{Announcer, BackendTarget, BindKey, DataPath, DataPathReport, Snapshot};
+use pierhead_model::{Announcer, BackendTarget, BindKey, CertificateId, DataPath, DataPathReport, Snapshot};
 
 use crate::cli::NodeOptions;
 use crate::steering::{self, Mode, Steering};
@@ -42,6 +42,8 @@ struct State {
     in_force: Arc<Snapshot>,
     /// What carries each bind of it.
     paths: Vec<DataPathReport>,
+    /// Certificates of it that cannot be used, and why.
+    unusable: Vec<(CertificateId, String)>,
     applied: Applied,
     /// The kernel did not take all of the snapshot: it is tried again.
     is_partial: bool,
@@ -115,6 +117,7 @@ impl Node {
         }
         let report = self.dataplane.apply(Arc::clone(snapshot));
         let mut paths = report.binds;
+        state.unusable = report.unusable;
         if self.beside {
             self.await_names(snapshot);
         }
@@ -184,6 +187,7 @@ impl Node {
         }
         let report = self.dataplane.apply(Arc::clone(snapshot));
         let mut paths = report.binds;
+        state.unusable = report.unusable;
         if self.steering.is_none() && owned_by(&state.in_force) != owned {
             make_local(&owned, false);
         }
@@ -224,6 +228,11 @@ impl Node {
     /// What is in force.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.state().in_force)
+    }
+
+    /// Certificates of it that cannot be used, and why; what they were before is used instead.
+    pub(crate) fn unusable(&self) -> Vec<(CertificateId, String)> {
+        self.state().unusable.clone()
     }
 
     /// What putting snapshots in force has come to.

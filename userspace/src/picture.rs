@@ -1,8 +1,10 @@
 //! What is served now, as plain values: made by the running process, printed by `pierhead status`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use pierhead_controller::files::Published;
+use pierhead_controller::Published;
+use pierhead_controller::nodes::{NodeState, Nodes};
 use pierhead_dataplane::Status;
 use pierhead_model::{BackendTarget, BindKey, DataPath, DataPathReport, EndpointState, ListenerKind, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ pub(crate) struct Picture {
     pub(crate) ebpf: Ebpf,
     pub(crate) configuration: Configuration,
     pub(crate) gateways: Vec<Gateway>,
+    /// Of a controller: those it serves.
+    pub(crate) nodes: Vec<ServedNode>,
     pub(crate) binds: Vec<Bind>,
     pub(crate) routes: Vec<Route>,
     pub(crate) backends: Vec<Backend>,
@@ -41,6 +45,10 @@ pub(crate) struct Ebpf {
 pub(crate) struct Configuration {
     /// A folder, an API server or a controller.
     pub(crate) from: String,
+    /// Of a node: how it stands with its controller.
+    pub(crate) link: Option<String>,
+    /// Of a controller: whether it is the one that writes statuses.
+    pub(crate) leader: Option<bool>,
     pub(crate) version: u64,
     pub(crate) objects: usize,
     pub(crate) problems: Vec<String>,
@@ -52,6 +60,18 @@ pub(crate) struct Gateway {
     pub(crate) addresses: Vec<String>,
     pub(crate) programmed: bool,
     pub(crate) why: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServedNode {
+    pub(crate) name: String,
+    pub(crate) connected: bool,
+    pub(crate) since: String,
+    pub(crate) addresses: Vec<String>,
+    /// The newest version it answered.
+    pub(crate) version: u64,
+    /// What it could not apply, and what it cannot serve.
+    pub(crate) problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,8 +132,23 @@ pub(crate) fn take(shared: &Shared) -> Picture {
         not_ready: not_ready.unwrap_or_default().into_owned(),
         ..Picture::default()
     };
-    if let Some(Source::Folder { path, .. }) = shared.source() {
-        picture.configuration.from = path.display().to_string();
+    match shared.source() {
+        Some(Source::Folder { path, .. }) => picture.configuration.from = path.display().to_string(),
+        Some(Source::Controller(link)) => {
+            let link = link.borrow();
+            picture.configuration.from = link.controller.clone();
+            picture.configuration.version = link.version;
+            picture.configuration.link = Some(link.to_string());
+            let nacks = link.nacks.iter();
+            picture.configuration.problems = nacks.map(|(name, why)| format!("{name}: {why}")).collect();
+        }
+        Some(Source::Cluster(cluster)) => {
+            let counters = cluster.counters.values();
+            picture.configuration.from = "the cluster".to_owned();
+            picture.configuration.leader = Some(counters.leader);
+            picture.nodes = cluster.nodes().map(|nodes| served(&nodes)).unwrap_or_default();
+        }
+        None => {}
     }
     if let Some(published) = shared.published() {
         picture.configuration.version = published.version;
@@ -163,6 +198,26 @@ fn problems(published: &Published) -> Vec<String> {
     files
         .chain(meaning.map(|problem| Finding::of_meaning(problem, None).text))
         .collect()
+}
+
+fn served(nodes: &Nodes) -> Vec<ServedNode> {
+    let node = |(name, node): (&Arc<str>, &Arc<NodeState>)| {
+        let nacks = node.nacks.iter().map(|(resource, why)| format!("{resource}: {why}"));
+        let rejected = node.rejected.iter().map(|why| format!("the last change: {why}"));
+        let unserved = node.paths.iter().filter(|(_, (path, _))| *path == DataPath::None);
+        ServedNode {
+            name: name.to_string(),
+            connected: node.connected,
+            since: node.since.to_string(),
+            addresses: node.addresses.iter().map(ToString::to_string).collect(),
+            version: node.acked,
+            problems: rejected
+                .chain(nacks)
+                .chain(unserved.map(|(bind, (_, why))| format!("{bind} is not served: {why}")))
+                .collect(),
+        }
+    };
+    nodes.by_name.iter().map(node).collect()
 }
 
 /// From the status each Gateway would have in a cluster. Read as JSON: Kubernetes types are not named in this crate.

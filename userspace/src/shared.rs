@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use pierhead_controller::files::Published;
+use pierhead_controller::nodes::Nodes;
+use pierhead_controller::run::Running;
+use pierhead_controller::{Counters, Published};
 use pierhead_model::Snapshot;
 use tokio::sync::watch;
 
 use crate::node::Node;
+use crate::uplink::Link;
 
 /// One per process. Each part is set once, by the one that starts up.
 #[derive(Debug)]
@@ -29,6 +32,45 @@ pub(crate) enum Source {
         path: PathBuf,
         published: watch::Receiver<Arc<Published>>,
     },
+    /// What an API server holds.
+    Cluster(Arc<Cluster>),
+    /// Of a node: what its controller says.
+    Controller(watch::Receiver<Link>),
+}
+
+/// A cluster that is watched.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) counters: Arc<Counters>,
+    /// What is there once everything was read.
+    read: OnceLock<Read>,
+}
+
+#[derive(Debug)]
+struct Read {
+    published: watch::Receiver<Arc<Published>>,
+    nodes: watch::Receiver<Arc<Nodes>>,
+}
+
+impl Cluster {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            counters,
+            read: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn set(&self, running: &Running) {
+        let _ = self.read.set(Read {
+            published: running.published(),
+            nodes: running.nodes(),
+        });
+    }
+
+    /// The nodes that are served.
+    pub(crate) fn nodes(&self) -> Option<Arc<Nodes>> {
+        Some(self.read.get()?.nodes.borrow().clone())
+    }
 }
 
 impl Default for Shared {
@@ -62,7 +104,16 @@ impl Shared {
 
     /// Why it is not ready; `None` when it is.
     pub(crate) fn not_ready(&self) -> Option<Cow<'static, str>> {
-        self.not_ready.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let why = self.not_ready.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        if let Some(Source::Cluster(cluster)) = self.source()
+            && cluster.read.get().is_none()
+        {
+            let kinds = cluster.counters.values().waiting_for;
+            if !kinds.is_empty() {
+                return Some(format!("{why}; not read yet: {}", kinds.join(", ")).into());
+            }
+        }
+        Some(why)
     }
 
     /// What carries traffic here; `None` in a controller, and before it has started.
@@ -78,6 +129,8 @@ impl Shared {
     pub(crate) fn published(&self) -> Option<Arc<Published>> {
         match self.source()? {
             Source::Folder { published, .. } => Some(published.borrow().clone()),
+            Source::Cluster(cluster) => Some(cluster.read.get()?.published.borrow().clone()),
+            Source::Controller(_) => None,
         }
     }
 

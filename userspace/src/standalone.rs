@@ -10,16 +10,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use pierhead_controller::files::{FileSource, Options, Published};
+use anyhow::Result;
+use pierhead_controller::Published;
 use pierhead_model::Severity;
-use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::check::{Finding, settings};
+use crate::check::Finding;
 use crate::cli::Standalone;
+use crate::feed::Feed;
 use crate::life::{Afterwards, Life};
 use crate::node::Node;
-use crate::shared::{Shared, Source};
+use crate::shared::Shared;
 use crate::{control, state};
 
 pub(crate) fn run(options: &Standalone) -> Result<ExitCode> {
@@ -32,51 +33,58 @@ async fn serve(options: &Standalone, state_dir: &Path) -> Result<ExitCode> {
     let mut life = Life::begin(&options.node, state_dir, options.takeover, &shared).await?;
     let node = Arc::new(Node::start(&options.node, life.claim.is_successor())?);
     shared.set_node(Arc::clone(&node));
-    let (meaning, pools) = (options.meaning.clone(), options.pools.clone());
-    let source = FileSource::start(Options {
-        folder: options.config.clone(),
-        settings: Box::new(move || settings(&meaning, &pools)),
-        allocations: Some(state::allocations(state_dir)),
-    })?;
-    let mut published = source.subscribe();
-    shared.set_source(Source::Folder {
-        path: options.config.clone(),
-        published: published.clone(),
-    });
-
+    let mut feed = tokio::select! {
+        feed = Feed::open(options, state_dir, &shared) => feed?,
+        () = life.signalled() => return Ok(ExitCode::SUCCESS),
+    };
     let mut teller = Teller::default();
-    let first = published.borrow_and_update().clone();
-    teller.tell(&first);
-    node.take_charge(&snapshot(&first))?;
+    let first = loop {
+        match feed.latest() {
+            Some(first) => break first,
+            None => tokio::select! {
+                changed = feed.changed() => changed?,
+                () = life.signalled() => return Ok(ExitCode::SUCCESS),
+            },
+        }
+    };
+    teller.tell(&first.published);
+    node.take_charge(&first.snapshot)?;
+    feed.tell(&node, &first);
     life.succeed(&node);
     shared.set_ready();
-    tracing::info!("ready: {} objects from {}", first.objects, options.config.display());
+    tracing::info!("ready: {} objects from {}", first.published.objects, feed.name());
     drop(first);
 
     let end = {
         let mut over = pin!(life.over(&node));
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 end = &mut over => break end,
-                changed = published.changed() => {
-                    changed.context("the watching of the folder ended")?;
-                    follow(&node, &mut published, &mut teller);
+                changed = feed.changed() => {
+                    changed?;
+                    follow(&node, &mut feed, &mut teller);
                 }
+                _ = second.tick() => feed.tell_again(&node),
             }
         }
     };
+    feed.close().await;
     let drain = Duration::from_secs(options.drain_seconds);
     life.end(end, node, &shared, drain, Afterwards::End).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Applies what was published last.
-fn follow(node: &Node, published: &mut watch::Receiver<Arc<Published>>, teller: &mut Teller) {
-    let now = published.borrow_and_update().clone();
+/// Applies what is new.
+fn follow(node: &Node, feed: &mut Feed, teller: &mut Teller) {
+    let Some(latest) = feed.latest() else { return };
+    let now = &latest.published;
     let started = Instant::now();
-    teller.tell(&now);
+    teller.tell(now);
     // The main thread of this runtime: the admin address is served by the other one meanwhile.
-    node.apply(&snapshot(&now));
+    node.apply(&latest.snapshot);
+    feed.tell(node, &latest);
     tracing::info!(
         version = now.version,
         objects = now.objects,
@@ -84,10 +92,6 @@ fn follow(node: &Node, published: &mut watch::Receiver<Arc<Published>>, teller: 
         apply_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         "configuration changed"
     );
-}
-
-fn snapshot(published: &Published) -> Arc<pierhead_model::Snapshot> {
-    Arc::new(published.translation.snapshot.clone())
 }
 
 /// Says each problem once, when it comes and when it goes.

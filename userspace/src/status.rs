@@ -108,12 +108,20 @@ fn text(picture: &Picture) -> String {
         let _ = writeln!(text, "ebpf: {} (asked for {}): {}", ebpf.chosen, ebpf.asked, ebpf.why);
     }
     let configuration = &picture.configuration;
+    let what = match &configuration.link {
+        Some(link) => link.clone(),
+        None => format!("{} objects", configuration.objects),
+    };
+    let what = match configuration.leader {
+        Some(true) => format!("{what}, leader"),
+        Some(false) => format!("{what}, standing by"),
+        None => what,
+    };
     let _ = writeln!(
         text,
-        "configuration: {}, version {}, {} objects, {} problems",
+        "configuration: {}, version {}, {what}, {} problems",
         configuration.from,
         configuration.version,
-        configuration.objects,
         configuration.problems.len()
     );
     for problem in &configuration.problems {
@@ -133,6 +141,23 @@ fn text(picture: &Picture) -> String {
         &mut text,
         "Gateways",
         ["NAME", "ADDRESSES", "PROGRAMMED", "WHY NOT"],
+        rows.collect(),
+    );
+
+    let rows = picture.nodes.iter().map(|one| {
+        let state = if one.connected { "connected" } else { "GONE" };
+        [
+            one.name.clone(),
+            format!("{state} since {}", one.since),
+            one.addresses.join(", "),
+            one.version.to_string(),
+            shortened(&one.problems, 2),
+        ]
+    });
+    section(
+        &mut text,
+        "Nodes",
+        ["NAME", "STATE", "ADDRESSES", "VERSION", "PROBLEMS"],
         rows.collect(),
     );
 
