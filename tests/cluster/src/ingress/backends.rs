@@ -91,6 +91,8 @@ pub fn deployment(namespace: &str, name: &str, replicas: u32) -> Value {
                             "httpGet": {"path": "/health", "port": 3000}, "periodSeconds": 1,
                         },
                     }],
+                    // A Service called `h2c` would be an environment variable that the program reads as its own.
+                    "enableServiceLinks": false,
                     "terminationGracePeriodSeconds": 5,
                 },
             },
