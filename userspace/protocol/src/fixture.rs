@@ -7,10 +7,10 @@ use pierhead_model::{
     BindKey, BindPort, Certificate, CertificateId, CertificateUse, ClientAuth, ClientAuthMode, CorsFilter, CorsOrigin,
     Endpoint, EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderMatch,
     HeaderModifier, HeaderName, HeaderValue, HostPattern, HostSelection, Hostname, HttpMatch, HttpOptions, HttpRoute,
-    HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Map, Method, MirrorFilter,
-    MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern, PrivateKey, QueryMatch,
-    RedirectFilter, RedirectPort, Retry, RouteFlavor, RouteId, ServerIdentity, Snapshot, SniRoute, Timeouts,
-    TlsTermination, Transport, TrustAnchors, TrustId, UrlRewriteFilter, ValueMatch, WeightedBackend, WildcardDepth,
+    HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Method, MirrorFilter, MirrorFraction,
+    OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern, PrivateKey, QueryMatch, RedirectFilter,
+    RedirectPort, Retry, RouteFlavor, RouteId, ServerIdentity, Snapshot, SniRoute, Timeouts, TlsTermination, Transport,
+    TrustAnchors, TrustId, UrlRewriteFilter, ValueMatch, WeightedBackend, WildcardDepth,
 };
 
 /// Bytes that must never be printed.
@@ -38,11 +38,12 @@ pub(crate) fn everything() -> Arc<Snapshot> {
         certificates: vec![Arc::from(&b"ca-1"[..]), Arc::from(&b"ca-2"[..])],
     };
     snapshot.trust.insert(trust.id.clone(), trust.into());
-    snapshot.owned = Map::from([
+    snapshot.owned = [
         owned("10.0.0.1/32", OnMiss::Drop, Some(Announcer::Node("node-1".into()))),
         owned("10.0.0.2/32", OnMiss::Drop, Some(Announcer::Here)),
         owned("2001:db8::/64", OnMiss::Pass, None),
-    ]);
+    ]
+    .into();
     snapshot.into()
 }
 
