@@ -70,7 +70,7 @@ fn what_somebody_lacks_is_told_by_what_he_holds() {
     let mut catalog = Catalog::default();
     let ownership = Ownership {
         on_miss: OnMiss::Drop,
-        announce: false,
+        announcer: None,
     };
     catalog.publish(&Numbered {
         version: 1,
