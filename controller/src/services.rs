@@ -169,6 +169,11 @@ impl Ledger {
         };
     }
 
+    /// Of the Service of ours that is there.
+    fn uid(&self, name: &ObjectName) -> Option<String> {
+        Some(self.present.as_ref()?.get(name)?.uid.clone())
+    }
+
     fn deleted(&mut self, name: &ObjectName) {
         self.items.remove(name);
         if let Some(present) = &mut self.present {
@@ -298,50 +303,74 @@ async fn work(
             Some(service) => {
                 let patch = Patch::Apply(body(service));
                 let params = PatchParams::apply(FIELD_MANAGER).force();
-                within(api.patch(&name.name, &params, &patch))
-                    .await
-                    .map(|made| ledger.applied(&name, *written, Present::of(&made.metadata)))
+                match (within(api.patch(&name.name, &params, &patch)).await, ledger.uid(&name)) {
+                    (Ok(made), _) => {
+                        ledger.applied(&name, *written, Present::of(&made.metadata));
+                        Ok(())
+                    }
+                    // A field that cannot change: another Service takes its place.
+                    (Err(refusal), Some(uid)) if refusal.code == 422 => {
+                        tracing::info!("making Service {name} anew: {}", refusal.why);
+                        delete(&api, ledger, &name, &uid).await
+                    }
+                    (Err(refusal), _) => Err(refusal),
+                }
             }
             None => Ok(()),
         },
-        Task::Delete { uid, .. } => {
-            let params = DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: Some(uid.clone()),
-                    resource_version: None,
-                }),
-                ..DeleteParams::default()
-            };
-            match api.delete(&name.name, &params).await {
-                // Gone already, or another one of that name by now: what is watched will tell.
-                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
-                    ledger.deleted(&name);
-                    Ok(())
-                }
-                Err(error) => Err(error.to_string()),
-                Ok(_) => {
-                    ledger.deleted(&name);
-                    Ok(())
-                }
-            }
-        }
+        Task::Delete { uid, .. } => delete(&api, ledger, &name, uid).await,
     };
     match result {
         Ok(()) => count(&counters.service_writes),
-        Err(why) => {
+        Err(refusal) => {
             count(&counters.service_errors);
-            ledger.failed(&name, desired.get(&name), &why, Instant::now());
+            ledger.failed(&name, desired.get(&name), &refusal.why, Instant::now());
         }
     }
 }
 
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, request).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(kube::Error::Api(status))) => Err(status.message),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+async fn delete(api: &Api<Service>, ledger: &mut Ledger, name: &ObjectName, uid: &str) -> Result<(), Refusal> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match within(api.delete(&name.name, &params)).await {
+        // Gone already, or another one of that name by now: what is watched will tell.
+        Err(refusal) if !matches!(refusal.code, 404 | 409) => Err(refusal),
+        _ => {
+            ledger.deleted(name);
+            Ok(())
+        }
     }
+}
+
+/// Why a request came to nothing.
+struct Refusal {
+    /// Of the API server's answer; 0: there was none.
+    code: u16,
+    why: String,
+}
+
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+    let refusal = match tokio::time::timeout(PATIENCE, request).await {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(kube::Error::Api(status))) => Refusal {
+            code: status.code,
+            why: status.message,
+        },
+        Ok(Err(error)) => Refusal {
+            code: 0,
+            why: error.to_string(),
+        },
+        Err(_) => Refusal {
+            code: 0,
+            why: format!("no answer within {PATIENCE:?}"),
+        },
+    };
+    Err(refusal)
 }
 
 #[cfg(test)]

@@ -104,9 +104,8 @@ impl Discovery {
 
     fn note(&mut self, event: Event<Named>) {
         let matters = |name: &str| {
-            SOURCES
-                .iter()
-                .any(|source| source.comes_with_crd() && source.crd() == name)
+            let read = |source: &Source| source.comes_with_crd() && source.crd() == name;
+            is_of_gateway_api(name) || SOURCES.iter().any(read)
         };
         match event {
             Event::Init => {
@@ -137,7 +136,10 @@ impl Discovery {
         }
         self.soon = SOON;
         self.look = Some(Instant::now());
-        self.tell(Change::Crds(self.crds.clone()));
+        let of_gateway_api = self.crds.iter().filter(|(name, _)| is_of_gateway_api(name));
+        self.tell(Change::Crds(
+            of_gateway_api.map(|(name, crd)| (name.clone(), crd.clone())).collect(),
+        ));
     }
 
     /// Asks what is served, and starts and ends watches accordingly.
@@ -212,6 +214,11 @@ impl Discovery {
         // Nobody listens any more only when all of this is about to be dropped.
         let _ = self.changes.send(Signal::Watch(change));
     }
+}
+
+/// Kinds of the experimental group, which we do not read, are of the same bundle.
+fn is_of_gateway_api(name: &str) -> bool {
+    name.ends_with(".gateway.networking.k8s.io") || name.ends_with(".gateway.networking.x-k8s.io")
 }
 
 fn read(metadata: &ObjectMeta) -> Option<(String, Bundle)> {

@@ -17,7 +17,7 @@ pub(crate) struct Source {
     pub(crate) built_in: bool,
 }
 
-pub(crate) const GATEWAY: &str = "gateway.networking.k8s.io";
+const GATEWAY: &str = "gateway.networking.k8s.io";
 
 const fn built_in(kind: &'static str, group: &'static str, plural: &'static str) -> Source {
     Source {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pierhead_model::{Origin, Problem, Severity};
 use pierhead_translate::{Bundle, ObjectName, World};
 
-use super::kinds::{GATEWAY, SOURCES};
+use super::kinds::SOURCES;
 use super::object::{Object, Standing};
 use crate::files::typed::Typed;
 
@@ -21,7 +21,7 @@ pub(crate) enum Change {
     Complete(usize),
     /// The API server does not serve this kind: there is nothing of it.
     Unserved(usize),
-    /// The CRDs that are there changed.
+    /// The CRDs of the Gateway API that are there changed.
     Crds(BTreeMap<String, Bundle>),
 }
 
@@ -136,12 +136,10 @@ impl Store {
                 }
             }
             Change::Crds(crds) => {
-                let of_gateway_api = |name: &String| name.ends_with(&format!(".{GATEWAY}"));
-                let bundles = crds.into_iter().filter(|(name, _)| of_gateway_api(name)).collect();
-                if !self.crds_known || self.world.bundles != bundles {
+                if !self.crds_known || self.world.bundles != crds {
                     self.changed = true;
                     self.crds_known = true;
-                    self.world.bundles = bundles;
+                    self.world.bundles = crds;
                 }
             }
         }
@@ -362,17 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn bundles_are_of_the_gateway_api_and_trust_bundles_are_there_or_not() {
+    fn bundles_are_known_and_trust_bundles_are_there_or_not() {
         let mut store = synced();
-        let of = |name: &str| (name.to_owned(), Bundle::default());
-        let crds = [
-            of("gateways.gateway.networking.k8s.io"),
-            of("gatewayparameters.pierhead.dev"),
-        ];
-        store.apply(Change::Crds(crds.into()));
+        let crds = BTreeMap::from([("gateways.gateway.networking.k8s.io".to_owned(), Bundle::default())]);
+        store.apply(Change::Crds(crds.clone()));
         assert!(store.take_changed());
-        let names: Vec<_> = store.world.bundles.keys().collect();
-        assert_eq!(names, ["gateways.gateway.networking.k8s.io"]);
+        assert_eq!(store.world.bundles, crds);
+        store.apply(Change::Crds(crds));
+        assert!(!store.take_changed());
         let trust = source("ClusterTrustBundle");
         store.apply(Change::Unserved(trust));
         assert!(store.world.without_cluster_trust_bundles && store.take_changed());
