@@ -187,7 +187,7 @@ impl Sum {
     /// Routes that name `listener`.
     pub(crate) fn naming(&self, listener: &ListenerId) -> impl Iterator<Item = &RouteId> {
         let first = (listener.clone(), RouteId(Origin::new("", "", "")));
-        let from = self.by_listener.from(&first);
+        let from = self.by_listener.starting_at(&first);
         let own = from.take_while(move |((other, _), ())| *other == first.0);
         own.map(|((_, route), ())| route)
     }
@@ -195,7 +195,7 @@ impl Sum {
     /// Routes that read `service`.
     fn readers(&self, service: &ObjectName) -> impl Iterator<Item = &RouteKey> {
         let first = (service.clone(), RouteKey::first());
-        let from = self.by_service.from(&first);
+        let from = self.by_service.starting_at(&first);
         let own = from.take_while(move |((other, _), ())| *other == first.0);
         own.map(|((_, route), ())| route)
     }
@@ -316,7 +316,7 @@ impl<I: Ord + Clone, V> Shared<I, V> {
     }
 
     fn settle(&mut self, id: &I) {
-        let first = self.users.from(&(id.clone(), RouteKey::first())).next();
+        let first = self.users.starting_at(&(id.clone(), RouteKey::first())).next();
         match first.filter(|((other, _), _)| other == id) {
             Some((_, value)) if self.values.get(id).is_some_and(|known| Arc::ptr_eq(known, value)) => {}
             Some((_, value)) => drop(self.values.insert(id.clone(), Arc::clone(value))),

@@ -94,7 +94,7 @@ impl<K: Ord, V> Map<K, V> {
     }
 
     /// Entries from `key` on.
-    pub fn from<Q: Ord + ?Sized>(&self, key: &Q) -> Iter<'_, K, V>
+    pub fn starting_at<Q: Ord + ?Sized>(&self, key: &Q) -> Iter<'_, K, V>
     where
         K: Borrow<Q>,
     {
@@ -415,7 +415,7 @@ mod tests {
                 }
                 let probe = dice.below(keys + 1);
                 assert_eq!(map.get(&probe), model.get(&probe));
-                assert_eq!(map.from(&probe).next(), model.range(probe..).next());
+                assert_eq!(map.starting_at(&probe).next(), model.range(probe..).next());
             }
             sound(&map, &model);
             let collected: Map<u64, u64> = model.iter().rev().map(|(k, v)| (*k, *v)).collect();
