@@ -10,7 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::GROUP;
+use crate::{
+    GROUP,
+    client_address::{self, ClientAddressSpec},
+};
 
 pub const VERSION: &str = "v1alpha1";
 pub const PLURAL: &str = "gatewayparameters";
@@ -48,9 +51,13 @@ impl k8s_openapi::Metadata for GatewayParameters {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct GatewayParametersSpec {
     #[serde(default)]
     pub addresses: AddressesSpec,
+    /// See [`crate::client_address`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<ClientAddressSpec>,
 }
 
 /// Where addresses come from, as written. [`GatewayParametersSpec::addresses`](GatewayParametersSpec::addresses()) reads it.
@@ -164,7 +171,7 @@ impl fmt::Display for Invalid {
     }
 }
 
-fn invalid(field: impl Into<String>, message: impl Into<String>) -> Invalid {
+pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Invalid {
     Invalid {
         field: field.into(),
         message: message.into(),
@@ -301,7 +308,7 @@ pub fn schema() -> Value {
             "metadata": {"type": "object"},
             "spec": {
                 "type": "object",
-                "properties": {"addresses": addresses_schema()},
+                "properties": {"addresses": addresses_schema(), "clientAddress": client_address::schema()},
             },
         },
     })

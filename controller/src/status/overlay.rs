@@ -151,6 +151,7 @@ mod tests {
                     filters: Vec::new(),
                 }),
                 limits: Limits::default(),
+                client_address: pierhead_model::ClientAddress::default(),
             })
         };
         let mut snapshot = Snapshot::default();

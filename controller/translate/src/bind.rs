@@ -341,6 +341,7 @@ mod tests {
             port: 80,
             kind,
             limits: Limits::default(),
+            client_address: pierhead_model::ClientAddress::default(),
         };
         let age = Age {
             created,

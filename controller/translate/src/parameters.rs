@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use pierhead_api::gateway_parameters::Addresses;
 
+use pierhead_model::{ClientAddress, ForwardedFor};
+
 use crate::Builder;
 
 /// Group and kind of the only parameters there are.
@@ -20,9 +22,29 @@ impl Builder<'_> {
         let Some(parameters) = self.world.gateway_parameters.get(namespace, name) else {
             return Err(format!("GatewayParameters {namespace}/{name} does not exist"));
         };
-        match parameters.spec.addresses() {
+        let read = parameters
+            .spec
+            .client_address()
+            .and_then(|_| parameters.spec.addresses());
+        match read {
             Ok(addresses) => Ok(addresses.into()),
             Err(why) => Err(format!("GatewayParameters {namespace}/{name}: {why}")),
+        }
+    }
+
+    /// Who is believed about clients' addresses by the parameters of that name: nobody where they mean nothing, which
+    /// [`Builder::parameters`] says.
+    pub(crate) fn client_address(&self, namespace: &str, name: &str) -> ClientAddress {
+        let parameters = self.world.gateway_parameters.get(namespace, name);
+        let Some(Ok(read)) = parameters.map(|parameters| parameters.spec.client_address()) else {
+            return ClientAddress::default();
+        };
+        ClientAddress {
+            proxy_protocol: read.proxy_protocol,
+            forwarded_for: read.forwarded_for.map(|read| ForwardedFor {
+                trusted: read.trusted,
+                hops: read.hops,
+            }),
         }
     }
 }

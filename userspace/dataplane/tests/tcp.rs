@@ -409,3 +409,66 @@ fn a_steered_connection_finds_its_bind_by_its_destination() {
     }
     assert_eq!(metric(&gate, "pierhead_strays_total"), 2.0);
 }
+
+/// What a load balancer says of `192.0.2.7:1234` before the client's own bytes.
+fn announcement(version: u8) -> Vec<u8> {
+    if version == 1 {
+        return b"PROXY TCP4 192.0.2.7 10.0.0.1 1234 80\r\n".to_vec();
+    }
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f".to_vec();
+    header.extend([192, 0, 2, 7, 10, 0, 0, 1, 4, 210, 0, 80]);
+    // A type-length-value of no length.
+    header.extend([4, 0, 0]);
+    header
+}
+
+#[test]
+fn a_trusted_load_balancer_names_the_client_and_nobody_else_does() {
+    let gate = gate();
+    let (at, plain) = (free(Transport::Tcp), free(Transport::Tcp));
+    let mut world = World::default().backend("a", &[echo("hello")]);
+    world.client_address.proxy_protocol = vec!["127.0.0.0/8".parse().unwrap()];
+    world = world.tcp(at, &[("a", 1)]);
+    world.client_address.proxy_protocol = vec!["10.0.0.0/8".parse().unwrap()];
+    world = world.tcp(plain, &[("a", 1)]);
+    gate.apply(world.build());
+    for version in [1, 2] {
+        // In one piece with what follows, and byte by byte.
+        let mut client = connect(at);
+        client
+            .write_all(&[announcement(version), b"ping".to_vec()].concat())
+            .unwrap();
+        assert_eq!(read(&mut client, 9), "helloping");
+        let mut client = connect(at);
+        for byte in announcement(version) {
+            client.write_all(&[byte]).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(read(&mut client, 5), "hello");
+        client.write_all(b"pong").unwrap();
+        assert_eq!(read(&mut client, 4), "pong");
+    }
+    // LOCAL: the load balancer's own health check.
+    let mut client = connect(at);
+    client.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").unwrap();
+    assert_eq!(read(&mut client, 5), "hello");
+    // Without a header, or with a broken one.
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"PROXY TCP4 x y 1 2\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0",
+    ] {
+        let mut client = connect(at);
+        client.write_all(bytes).unwrap();
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
+    }
+    // Whoever is not trusted is not asked, and what it says is content.
+    let mut client = connect(plain);
+    client.write_all(&announcement(1)).unwrap();
+    assert_eq!(
+        read(&mut client, 5 + announcement(1).len()),
+        format!("hello{}", String::from_utf8(announcement(1)).unwrap())
+    );
+}

@@ -212,6 +212,9 @@ fn in_kernel(
         }
         ListenerKind::Tcp { .. } | ListenerKind::Udp { .. } => l4_route(kind).ok_or("no route is attached")?,
     };
+    if !listener.client_address.proxy_protocol.is_empty() && key.transport == Transport::Tcp {
+        return Err("the PROXY protocol is read in userspace".to_owned());
+    }
     if let Some(why) = &around.no_l4 {
         return Err(why.clone());
     }

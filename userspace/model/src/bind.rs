@@ -3,7 +3,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use crate::{Filter, HostPattern, L4Route, Limits, Origin, SniRoute, TlsTermination};
+use crate::{ClientAddress, Filter, HostPattern, L4Route, Limits, Origin, SniRoute, TlsTermination};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Transport {
@@ -105,6 +105,8 @@ pub struct Listener {
     pub port: u16,
     pub kind: ListenerKind,
     pub limits: Limits,
+    #[serde(skip_serializing_if = "ClientAddress::is_default")]
+    pub client_address: ClientAddress,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

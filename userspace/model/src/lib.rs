@@ -10,6 +10,7 @@
 
 mod backend;
 mod bind;
+mod client_address;
 mod filter;
 mod host;
 mod l4;
@@ -30,6 +31,7 @@ pub use bind::{
     Announcer, Bind, BindAddress, BindKey, BindPort, DataPath, DataPathReport, HostSelection, HttpOptions, Listener,
     ListenerId, ListenerKind, OnMiss, OwnedPrefix, Ownership, Transport,
 };
+pub use client_address::{ClientAddress, ForwardedFor};
 pub use filter::{
     CorsFilter, CorsOrigin, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderModifier, MirrorFilter,
     MirrorFraction, PathRewrite, RedirectFilter, RedirectPort, UrlRewriteFilter,

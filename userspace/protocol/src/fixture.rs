@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use pierhead_model::{
     Age, Announcer, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Bind, BindAddress,
-    BindKey, BindPort, Certificate, CertificateId, CertificateUse, ClientAuth, ClientAuthMode, CorsFilter, CorsOrigin,
-    Endpoint, EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderMatch,
-    HeaderModifier, HeaderName, HeaderValue, HostPattern, HostSelection, Hostname, HttpMatch, HttpOptions, HttpRoute,
-    HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Method, MirrorFilter, MirrorFraction,
-    OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern, PrivateKey, QueryMatch, RedirectFilter,
-    RedirectPort, Retry, RouteFlavor, RouteId, ServerIdentity, Snapshot, SniRoute, Timeouts, TlsTermination, Transport,
-    TrustAnchors, TrustId, UrlRewriteFilter, ValueMatch, WeightedBackend, WildcardDepth,
+    BindKey, BindPort, Certificate, CertificateId, CertificateUse, ClientAddress, ClientAuth, ClientAuthMode,
+    CorsFilter, CorsOrigin, Endpoint, EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol,
+    Filter, ForwardedFor, HeaderMatch, HeaderModifier, HeaderName, HeaderValue, HostPattern, HostSelection, Hostname,
+    HttpMatch, HttpOptions, HttpRoute, HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind,
+    Map, Method, MirrorFilter, MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern,
+    PrivateKey, QueryMatch, RedirectFilter, RedirectPort, Retry, RouteFlavor, RouteId, ServerIdentity, Snapshot,
+    SniRoute, Timeouts, TlsTermination, Transport, TrustAnchors, TrustId, UrlRewriteFilter, ValueMatch,
+    WeightedBackend, WildcardDepth,
 };
 
 /// Bytes that must never be printed.
@@ -186,6 +187,13 @@ fn listener(number: usize, kind: ListenerKind) -> Arc<Listener> {
             body_bytes: Some(0),
             idle_timeout: Duration::new(u64::MAX, 999_999_999),
             ..Limits::default()
+        },
+        client_address: ClientAddress {
+            proxy_protocol: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            forwarded_for: Some(ForwardedFor {
+                trusted: vec!["192.0.2.1/32".parse().unwrap()],
+                hops: Some(u32::MAX),
+            }),
         },
     }
     .into()

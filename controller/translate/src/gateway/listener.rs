@@ -7,8 +7,8 @@ use pierhead_gateway_api::{
     AllowedListeners, GROUP, Gateway, Listener, ListenerSet, ProtocolType, RouteGroupKind, TLSModeType,
 };
 use pierhead_model::{
-    Age, CertificateId, ClientAuth, Filter, HostPattern, L4Route, ListenerId, Origin, SniRoute, TlsTermination,
-    WildcardDepth,
+    Age, CertificateId, ClientAddress, ClientAuth, Filter, HostPattern, L4Route, ListenerId, Origin, SniRoute,
+    TlsTermination, WildcardDepth,
 };
 
 use super::{
@@ -56,6 +56,7 @@ pub(super) struct GatewayState<'w> {
     pub(super) assigned: Assigned,
     /// Whether all addresses asked for were given.
     pub(super) addressed: Verdict,
+    pub(super) client_address: ClientAddress,
     /// `spec.tls.backend`.
     pub(super) client_certificate: Option<Result<CertificateId, Fault>>,
     /// `spec.tls.frontend` lets clients without a valid certificate in somewhere.
@@ -206,6 +207,7 @@ impl<'w> Gateways<'w> {
                 wishes,
                 assigned: Assigned::default(),
                 addressed: Ok(()),
+                client_address: client_address(builder, object),
                 client_certificate: None,
                 insecure: false,
             });
@@ -369,6 +371,22 @@ fn accepted(
             "create or repair the GatewayParameters",
         )
     })
+}
+
+/// What the parameters of a Gateway, or of its class, say about clients.
+fn client_address(builder: &Builder<'_>, object: &Gateway) -> ClientAddress {
+    let infrastructure = object.spec.infrastructure.as_ref();
+    if let Some(own) = infrastructure.and_then(|i| i.parameters_ref.as_ref()) {
+        return builder.client_address(world::namespace(&object.metadata), &own.name);
+    }
+    let class = builder.world.gateway_classes.get("", &object.spec.gateway_class_name);
+    let reference = class.and_then(|class| class.spec.parameters_ref.as_ref());
+    match reference {
+        Some(reference) if parameters::is_known(&reference.group, &reference.kind) => {
+            builder.client_address(reference.namespace.as_deref().unwrap_or_default(), &reference.name)
+        }
+        _ => ClientAddress::default(),
+    }
 }
 
 fn allowed(builder: &Builder<'_>, gateway: &GatewayState<'_>, namespace: &str) -> Verdict {

@@ -125,6 +125,7 @@ pub(crate) fn translate<'w>(
             port: listener.spec.port,
             kind,
             limits: builder.settings.limits.clone(),
+            client_address: gateway.client_address.clone(),
         });
         for address in &gateway.assigned.binds {
             let key = BindKey {

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use pierhead_api::gateway_parameters::Addresses;
-use pierhead_model::Origin;
+use pierhead_model::{ClientAddress, Origin};
 
 use crate::{Builder, Settings, parameters, world};
 
@@ -141,6 +141,19 @@ fn default_class(builder: &Builder<'_>) -> Option<String> {
             a.created.cmp(&b.created).then_with(|| b.name.cmp(&a.name))
         })
         .map(|class| world::name(&class.metadata).to_owned())
+}
+
+/// What the parameters of a class say about clients; `place` has said what is wrong with them.
+pub(super) fn client_address(builder: &Builder<'_>, class: &str) -> ClientAddress {
+    let class = builder.world.ingress_classes.get("", class);
+    let parameters = class.and_then(|class| class.spec.as_ref()?.parameters.as_ref());
+    match parameters {
+        Some(p) if parameters::is_known(p.api_group.as_deref().unwrap_or("core"), &p.kind) => {
+            let namespace = p.namespace.as_deref().unwrap_or(&builder.settings.namespace);
+            builder.client_address(namespace, &p.name)
+        }
+        _ => ClientAddress::default(),
+    }
 }
 
 /// What `spec.parameters` says about addresses. Parameters are optional by specification; those of a kind that is not ours

@@ -8,7 +8,11 @@ mod class;
 mod rules;
 mod tls;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use k8s_openapi::{
     Resource as _,
@@ -18,8 +22,8 @@ use k8s_openapi::{
 };
 use pierhead_api::gateway_parameters::Addresses;
 use pierhead_model::{
-    Age, Attachment, BindAddress, BindKey, BindPort, Filter, HostPattern, HostSelection, HttpOptions, HttpRoute,
-    Listener, ListenerId, ListenerKind, Origin, RouteFlavor, RouteId, Transport,
+    Age, Attachment, BindAddress, BindKey, BindPort, ClientAddress, Filter, HostPattern, HostSelection, HttpOptions,
+    HttpRoute, Listener, ListenerId, ListenerKind, Origin, RouteFlavor, RouteId, Transport,
 };
 
 use crate::{
@@ -49,6 +53,9 @@ struct Group<'w> {
     class: Option<&'w IngressClass>,
     /// Why they are not served.
     nowhere: Option<String>,
+    /// Of the class; where several classes share addresses, of the first by name that says anything.
+    client_address: ClientAddress,
+    classes: BTreeSet<String>,
     /// Oldest first.
     ingresses: Vec<(Age, &'w Ingress)>,
 }
@@ -82,25 +89,55 @@ pub(crate) fn select<'w>(builder: &mut Builder<'w>) -> Selected<'w> {
     let classes = Classes::new(builder);
     let world = builder.world;
     let mut groups: BTreeMap<String, (Place, Group<'w>)> = BTreeMap::new();
+    let mut believed: BTreeMap<String, ClientAddress> = BTreeMap::new();
     for ingress in world.ingresses.iter() {
         let Some((class, place)) = classes.of(ingress, builder) else {
             continue;
         };
+        let own = class::client_address(builder, &class);
+        if !own.is_default() {
+            believed.insert(class.clone(), own);
+        }
         let (key, nowhere) = match &place {
             Place::Nodes => (String::new(), None),
-            Place::Own(_) => (class, None),
-            Place::Nowhere(why) => (class, Some(why.clone())),
+            Place::Own(_) => (class.clone(), None),
+            Place::Nowhere(why) => (class.clone(), Some(why.clone())),
         };
         let (_, group) = groups.entry(key).or_insert_with_key(|class| {
             let group = Group {
                 owner: Origin::new(CONTROLLER, "", if class.is_empty() { "pierhead" } else { class }),
                 class: world.ingress_classes.get("", class).map(|class| &**class),
                 nowhere,
+                client_address: ClientAddress::default(),
+                classes: BTreeSet::new(),
                 ingresses: Vec::new(),
             };
             (place, group)
         });
+        group.classes.insert(class);
         group.ingresses.push((world::age(&ingress.metadata), ingress));
+    }
+    for (_, group) in groups.values_mut() {
+        let mut said = group
+            .classes
+            .iter()
+            .filter_map(|class| Some((class, believed.get(class)?)));
+        let Some((first, counts)) = said.next() else {
+            continue;
+        };
+        group.client_address.clone_from(counts);
+        for (class, _) in said.filter(|(_, other)| *other != counts) {
+            let origin = Origin::new("IngressClass", "", class);
+            let message = format!(
+                "clientAddress of its parameters does not count: IngressClass {first} is served on the same ports"
+            );
+            builder.warning(
+                &origin,
+                "spec.parameters",
+                message,
+                "give both the same, or addresses of their own",
+            );
+        }
     }
     let groups = groups.into_values().map(|(place, mut group)| {
         group.ingresses.sort_by(|a, b| a.0.cmp(&b.0));
@@ -346,6 +383,7 @@ fn listener(
         port,
         kind,
         limits: builder.settings.limits.clone(),
+        client_address: group.client_address.clone(),
     })
 }
 

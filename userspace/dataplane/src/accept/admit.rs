@@ -1,20 +1,25 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use pierhead_model::Transport;
-use tokio::{net::TcpStream, task::spawn_local};
+use tokio::{
+    net::TcpStream,
+    task::spawn_local,
+    time::{Instant, timeout_at},
+};
 
+use super::proxy;
 use crate::{
     conn::{Conn, canonical, reset},
     http,
     observe::Reason,
-    runtime::Protocol,
+    runtime::{ListenerRuntime, Protocol},
     tcp, tls,
     worker::Worker,
 };
 
 /// Finds the bind of a new connection, counts it in, and starts its task. What may not come in is reset: nothing was
 /// promised yet, and a reset leaves nothing behind here.
-pub(super) fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+pub(super) fn admit(worker: &Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) {
     // Of a steered connection this is where the client wanted to go.
     let Ok(local) = stream.local_addr() else {
         worker.cells().accept_errors.add(1);
@@ -42,6 +47,23 @@ pub(super) fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         return;
     }
     let conn = Conn::new(worker, peer, local, bind, slot);
+    if bind.is_proxy(peer.ip()) {
+        let first = Arc::clone(first);
+        // Rare among many connections, and over when the header has come.
+        spawn_local(Box::pin(async move {
+            if let Some(conn) = announced(&mut stream, conn, &first).await {
+                serve(stream, conn, &first);
+            } else {
+                reset(stream);
+            }
+        }));
+        return;
+    }
+    serve(stream, conn, first);
+}
+
+/// Starts the task of a connection.
+fn serve(stream: TcpStream, conn: Conn, first: &Arc<ListenerRuntime>) {
     match &first.protocol {
         Protocol::Http(_) => {
             spawn_local(http::serve(stream, conn));
@@ -55,4 +77,22 @@ pub(super) fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         }
         Protocol::Udp(_) => reset(stream),
     }
+}
+
+/// Learns from a trusted peer who the client is. `None`: it did not say, so it is refused.
+async fn announced(stream: &mut TcpStream, mut conn: Conn, first: &ListenerRuntime) -> Option<Conn> {
+    let deadline = Instant::from_std(conn.accepted) + first.limits().handshake_timeout;
+    let reason = match timeout_at(deadline, proxy::read(stream)).await {
+        Ok(Ok(client)) => {
+            conn.peer = client.map_or(conn.peer, canonical);
+            return Some(conn);
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %conn.peer, %error, "no usable header of the PROXY protocol");
+            Reason::HandshakeFailed
+        }
+        Err(_) => Reason::HandshakeTimeout,
+    };
+    first.cells.of(conn.worker.number).refuse(reason);
+    None
 }

@@ -1,6 +1,7 @@
 //! Takes connections from listening sockets and hands each to the protocol its bind speaks.
 
 mod admit;
+mod proxy;
 pub(crate) mod sockets;
 
 use std::{io, rc::Rc, sync::mpsc as std_mpsc, time::Duration};

@@ -21,7 +21,9 @@ use super::{
     local::Scratch,
     lookup::View,
     mirroring,
-    policy::{cors::Cors, ext_authz::Change, forwarded, host, path, redirect, rewrite, stream, timeouts},
+    policy::{
+        cors::Cors, ext_authz::Change, forwarded, forwarded::Said, host, path, redirect, rewrite, stream, timeouts,
+    },
     pump::{self, Patience, Sending},
     reply::Reply,
     rules::{Filters, Rule, Step},
@@ -184,7 +186,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
 
         let early = !site.filters.steps.is_empty() || site.filters.unsupported;
         if early {
-            self.client_fields(scratch, upgrade.as_ref());
+            self.client_fields(listener, scratch, upgrade.as_ref());
             if let Some(denial) = self.before_routing(&site.filters, limits, body, scratch).await? {
                 return self.deny(denial, limits, None, scratch).await;
             }
@@ -197,7 +199,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             .as_ref()
             .and_then(|_| Cors::origin_of(&scratch.request));
         if !early {
-            self.client_fields(scratch, upgrade.as_ref());
+            self.client_fields(listener, scratch, upgrade.as_ref());
         }
         let filtering = Filtering {
             matched: &matched,
@@ -380,7 +382,10 @@ impl<'r, C: Client> Work<'_, 'r, C> {
 
     /// Once per request. Fields of the connection go first, so that nothing a filter sets is taken for one; forwarded
     /// fields next, so that filters see and may change them.
-    fn client_fields(&self, scratch: &mut Scratch, upgrade: Option<&Upgrade>) {
+    fn client_fields(&self, listener: &ListenerRuntime, scratch: &mut Scratch, upgrade: Option<&Upgrade>) {
+        let peer = self.cx.conn.peer.ip();
+        let trust = listener.model.client_address.forwarded_for.as_ref();
+        let said = trust.and_then(|trust| Said::read(&scratch.request.headers, peer, trust));
         let head = &mut scratch.request;
         pierhead_http1::strip_hop_by_hop(&mut head.headers);
         // The expectation is kept by us.
@@ -393,6 +398,9 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         }
         let pool = &self.cx.local().pool;
         forwarded::apply(head, &self.cx.forwarded, || [pool.random(), pool.random()]);
+        if let Some(said) = said {
+            said.apply(&mut head.headers, peer);
+        }
         if let Some(upgrade) = upgrade {
             upgrade.prepare(head, || pool.random());
         }

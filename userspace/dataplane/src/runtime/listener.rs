@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use ipnet::IpNet;
 use pierhead_model::{Bind, HostPattern, HttpOptions, L4Route, Limits, Listener};
 use pierhead_route::{HostMap, RouteTable};
 
@@ -18,6 +19,8 @@ pub(crate) struct BindRuntime {
     pub(crate) listeners: Vec<Arc<ListenerRuntime>>,
     /// Index into `listeners`.
     hosts: HostMap<usize>,
+    /// Peers that begin with a header of the PROXY protocol.
+    proxies: Vec<IpNet>,
 }
 
 impl BindRuntime {
@@ -31,11 +34,24 @@ impl BindRuntime {
                 }
             }
         }
+        // The header stands before whatever tells the listeners of a bind apart.
+        let mut proxies: Vec<IpNet> = Vec::new();
+        for net in listeners.iter().flat_map(|l| &l.model.client_address.proxy_protocol) {
+            if !proxies.contains(net) {
+                proxies.push(*net);
+            }
+        }
         Self {
             model,
             listeners,
             hosts,
+            proxies,
         }
+    }
+
+    /// Whether a connection of `peer` begins with a header of the PROXY protocol.
+    pub(crate) fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|net| net.contains(&peer))
     }
 
     #[cfg(test)]

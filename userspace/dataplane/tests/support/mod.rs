@@ -19,9 +19,9 @@ use std::{
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
 use pierhead_model::{
     Backend, BackendId, BackendProtocol, BackendTarget, Bind, BindAddress, BindKey, BindPort, Certificate,
-    CertificateId, CertificateUse, ClientAuth, Endpoint, EndpointState, Endpoints, EndpointsId, HostPattern,
-    InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Origin, PrivateKey, Snapshot, SniRoute,
-    TlsTermination, Transport, WeightedBackend, WildcardDepth,
+    CertificateId, CertificateUse, ClientAddress, ClientAuth, Endpoint, EndpointState, Endpoints, EndpointsId,
+    HostPattern, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind, Origin, PrivateKey, Snapshot,
+    SniRoute, TlsTermination, Transport, WeightedBackend, WildcardDepth,
 };
 
 /// Long enough for a busy machine, short enough for a test.
@@ -80,6 +80,7 @@ pub fn host(text: &str) -> HostPattern {
 pub struct World {
     pub snapshot: Snapshot,
     pub limits: Limits,
+    pub client_address: ClientAddress,
 }
 
 impl World {
@@ -139,6 +140,7 @@ impl World {
             port: at.port(),
             kind,
             limits: self.limits.clone(),
+            client_address: self.client_address.clone(),
         });
         let old = self.snapshot.binds.remove(&key);
         let mut listeners = old.map_or_else(Vec::new, |bind| bind.listeners.clone());

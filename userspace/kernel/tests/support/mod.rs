@@ -178,6 +178,7 @@ impl Snap {
             port,
             kind,
             limits: Limits::default(),
+            client_address: pierhead_model::ClientAddress::default(),
         };
         self.0.binds.insert(
             key,

@@ -1,7 +1,7 @@
 use ipnet::IpNet;
 use pierhead_model::{
-    Announcer, Bind, BindAddress, BindKey, BindPort, HostSelection, HttpOptions, L4Route, Limits, Listener, ListenerId,
-    ListenerKind, OnMiss, OwnedPrefix, Ownership, SniRoute, Transport,
+    Announcer, Bind, BindAddress, BindKey, BindPort, ClientAddress, ForwardedFor, HostSelection, HttpOptions, L4Route,
+    Limits, Listener, ListenerId, ListenerKind, OnMiss, OwnedPrefix, Ownership, SniRoute, Transport,
 };
 
 use super::{
@@ -56,7 +56,7 @@ wire_struct! {
     }
 }
 
-wire_lists!(std::sync::Arc<Listener>, SniRoute);
+wire_lists!(std::sync::Arc<Listener>, SniRoute, IpNet);
 
 wire_struct! {
     Listener as ListenerMessage {
@@ -65,9 +65,24 @@ wire_struct! {
         port: u32 [uint32, tag = "3"],
         kind: ListenerKindMessage [message, required, tag = "4"],
         limits: LimitsMessage [message, required, tag = "5"],
+        client_address: ClientAddressMessage [message, required, tag = "6"],
     }
     check |listener| {
         !listener.hosts.is_empty() => "a listener has one host pattern at least",
+    }
+}
+
+wire_struct! {
+    ClientAddress as ClientAddressMessage {
+        proxy_protocol: Vec<IpNetMessage> [message, repeated, tag = "1"],
+        forwarded_for: Option<ForwardedForMessage> [message, optional, tag = "2"],
+    }
+}
+
+wire_struct! {
+    ForwardedFor as ForwardedForMessage {
+        trusted: Vec<IpNetMessage> [message, repeated, tag = "1"],
+        hops: Option<u32> [uint32, optional, tag = "2"],
     }
 }
 

@@ -35,6 +35,7 @@ fn change(snapshot: &mut Snapshot) {
                 },
             },
             limits: Limits::default(),
+            client_address: ClientAddress::default(),
         })
     });
     let attachments = listeners.iter().map(|listener| Attachment {

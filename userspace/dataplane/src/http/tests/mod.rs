@@ -14,9 +14,9 @@ use std::{cell::RefCell, future::Future, net::SocketAddr, rc::Rc, sync::Arc, tim
 use arc_swap::ArcSwap;
 use pierhead_model::{
     Age, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Bind, BindAddress, BindKey,
-    BindPort, Endpoint, EndpointState, Endpoints, EndpointsId, Filter, HostPattern, HostSelection, HttpMatch,
-    HttpOptions, HttpRoute, HttpRule, InvalidReason, Limits, Listener, ListenerId, ListenerKind, Origin, PathMatch,
-    Retry, RouteFlavor, RouteId, Snapshot, Timeouts, Transport, TrustAnchors, WeightedBackend,
+    BindPort, ClientAddress, Endpoint, EndpointState, Endpoints, EndpointsId, Filter, HostPattern, HostSelection,
+    HttpMatch, HttpOptions, HttpRoute, HttpRule, InvalidReason, Limits, Listener, ListenerId, ListenerKind, Origin,
+    PathMatch, Retry, RouteFlavor, RouteId, Snapshot, Timeouts, Transport, TrustAnchors, WeightedBackend,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -90,6 +90,7 @@ pub(super) struct Setup {
     pub(super) backends: Vec<(&'static str, BackendProtocol, Vec<SocketAddr>)>,
     pub(super) limits: Limits,
     pub(super) listener_filters: Vec<Filter>,
+    pub(super) client_address: ClientAddress,
     /// Of all backends.
     pub(super) tls: Option<BackendTls>,
     pub(super) trust: Vec<TrustAnchors>,
@@ -111,6 +112,7 @@ impl Setup {
                 .collect(),
             limits: Limits::default(),
             listener_filters: Vec::new(),
+            client_address: ClientAddress::default(),
             tls: None,
             trust: Vec::new(),
         }
@@ -149,6 +151,7 @@ impl Setup {
                         filters: self.listener_filters.clone(),
                     }),
                     limits: self.limits.clone(),
+                    client_address: self.client_address.clone(),
                 })],
             }),
         );

@@ -222,3 +222,32 @@ fn a_host_is_made_for_a_client_that_needs_none() {
         );
     });
 }
+
+#[test]
+fn a_trusted_proxy_says_who_the_client_is() {
+    run(async {
+        let origin = Origins::named("a").await;
+        let mut setup = Setup::simple(origin.address);
+        setup.client_address.forwarded_for = Some(pierhead_model::ForwardedFor {
+            trusted: vec!["127.0.0.0/8".parse().unwrap()],
+            hops: None,
+        });
+        let gate = Gate::start(setup).await;
+        let mut client = gate.connect().await;
+        client
+            .send(
+                "GET / HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7, 127.0.0.9\r\n\
+                 X-Forwarded-Proto: https\r\nX-Real-IP: 6.6.6.6\r\n\r\n",
+            )
+            .await;
+        client.message().await;
+        let seen = &origin.requests()[0];
+        assert_eq!(seen.field("x-forwarded-for"), Some("192.0.2.7, 127.0.0.9, 127.0.0.1"));
+        assert_eq!(
+            (seen.field("x-real-ip"), seen.field("x-forwarded-proto")),
+            (Some("192.0.2.7"), Some("https"))
+        );
+        assert_eq!(seen.field("x-forwarded-host"), Some("inner"));
+        assert_eq!(seen.head.matches("x-forwarded-for").count(), 1, "{}", seen.head);
+    });
+}
