@@ -697,7 +697,11 @@ const BUDGET: [(&str, u32); 3] = [
 /// What it looked at when this was last committed, on the kernel named here. Programs that grow beyond the margin on that
 /// kernel say so in the commit that makes them grow, by changing these numbers.
 const BASELINE_KERNEL: &str = "6.18.";
-const BASELINE: [(&str, u32); 3] = [("pierhead_steer", 0), ("pierhead_in", 0), ("pierhead_out", 0)];
+const BASELINE: [(&str, u32); 3] = [
+    ("pierhead_steer", 1_142),
+    ("pierhead_in", 33_179),
+    ("pierhead_out", 31_102),
+];
 /// In percent.
 const MARGIN: u32 = 10;
 
