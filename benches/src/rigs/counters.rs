@@ -8,7 +8,6 @@ use std::{
     process::Command,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -20,7 +19,7 @@ use crate::{
     plan::Plan,
     rigs::stage,
     traffic::{
-        backend, bodies,
+        Until, backend, bodies,
         closed::{self, Work},
         exchange::Request,
         grpc, h2,
@@ -32,6 +31,8 @@ use crate::{
 const MARGIN: f64 = 0.03;
 /// What a small proxied HTTP/1.1 request may take with everything on.
 const SMALL_REQUEST_LIMIT: f64 = 20_000.0;
+/// Few, so that each has work to do whenever it is looked at.
+const CONNECTIONS: usize = 16;
 const SMALL_REQUEST: &str = "http1 GET 200 B, clear";
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
@@ -189,6 +190,10 @@ struct Counter {
     out: PathBuf,
 }
 
+/// Answers of the two runs whose difference is counted: what connections take to be made falls out of it.
+const FEW: u64 = 500;
+const MANY: u64 = 2_500;
+
 impl Counter {
     async fn http1(
         &self,
@@ -198,42 +203,44 @@ impl Counter {
     ) -> Result<f64> {
         let work = Work {
             address,
-            connections: http::CONNECTIONS,
+            connections: CONNECTIONS,
             requests: Rc::clone(requests),
             tls: tls.cloned(),
         };
-        let time = Duration::from_millis(1500);
-        // Connections, caches and the heap's size come first. Each run opens its own connections: their handshakes are
-        // counted too, over thousands of requests.
-        closed::run(&work, time).await?;
-        self.zero()?;
-        let gave = closed::run(&work, 2 * time).await?;
-        self.per(gave.count)
+        self.difference(async |answers| Ok(closed::run(&work, Until::Answered(answers)).await?.count))
+            .await
     }
 
     async fn http2(&self, work: &h2::Work) -> Result<f64> {
-        let time = Duration::from_millis(1500);
-        h2::run(work, time).await?;
-        self.zero()?;
-        let gave = h2::run(work, 2 * time).await?;
-        self.per(gave.count)
+        self.difference(async |answers| Ok(h2::run(work, Until::Answered(answers)).await?.count))
+            .await
     }
 
-    fn zero(&self) -> Result<()> {
-        control("-z", self.pid)
+    /// Instructions per answer.
+    async fn difference(&self, run: impl AsyncFn(u64) -> Result<u64>) -> Result<f64> {
+        // Caches, and the size of the heap.
+        run(FEW).await?;
+        let mut totals = Vec::new();
+        for answers in [FEW, MANY] {
+            control("-z", self.pid)?;
+            let count = run(answers).await?;
+            totals.push((count as f64, self.total()?));
+        }
+        match totals[..] {
+            [(few, less), (many, more)] => Ok((more - less) / (many - few)),
+            _ => bail!("two runs"),
+        }
     }
 
-    fn per(&self, count: u64) -> Result<f64> {
-        ensure!(count > 100, "only {count} answers");
+    /// Instructions since the counter was set to zero.
+    fn total(&self) -> Result<f64> {
         control("-d", self.pid)?;
         let path = self.last()?;
         let text = fs::read_to_string(&path)?;
-        let total = text
-            .lines()
+        text.lines()
             .find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")))
             .and_then(|number| number.trim().parse::<f64>().ok())
-            .with_context(|| format!("no total in {}", path.display()))?;
-        Ok(total / count as f64)
+            .with_context(|| format!("no total in {}", path.display()))
     }
 
     /// The newest dump.

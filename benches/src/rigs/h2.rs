@@ -12,7 +12,7 @@ use crate::{
     report::{Book, Sample, Scenario},
     rigs::stage::{self, Stage},
     traffic::{
-        backend,
+        Until, backend,
         h2::{self, Call, Work},
     },
 };
@@ -72,7 +72,7 @@ pub(super) async fn scenario(
 async fn sample(peer: &Peer, plan: &Plan, round: usize, work: &Work) -> Result<Sample> {
     let time = plan.time_of(round);
     let before = peer.run_time()?;
-    let gave = h2::run(work, time).await?;
+    let gave = h2::run(work, Until::Passed(time)).await?;
     let spent = peer.run_time()?.saturating_sub(before);
     ensure!(gave.count > 0, "it answered nothing");
     Sample::of(&gave, spent, time, peer)

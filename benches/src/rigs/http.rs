@@ -11,7 +11,7 @@ use crate::{
     report::{Book, Sample, Scenario},
     rigs::stage::{self, Stage},
     traffic::{
-        backend,
+        Until, backend,
         closed::{self, Work},
         exchange::Request,
     },
@@ -113,7 +113,7 @@ async fn scenario(
 /// One candidate in one round.
 async fn sample(peer: &Peer, time: Duration, work: &Work) -> Result<Sample> {
     let before = peer.run_time()?;
-    let gave = closed::run(work, time).await?;
+    let gave = closed::run(work, Until::Passed(time)).await?;
     let spent = peer.run_time()?.saturating_sub(before);
     ensure!(gave.count > 0, "it answered nothing");
     Sample::of(&gave, spent, time, peer)

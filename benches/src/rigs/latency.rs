@@ -13,7 +13,7 @@ use crate::{
     report::{Book, Sample, Scenario, latencies},
     rigs::stage::{self, Stage},
     traffic::{
-        backend,
+        Until, backend,
         closed::{self, Work},
         exchange::Request,
         open,
@@ -75,10 +75,12 @@ async fn capacities(
     for peer in &stage.peers {
         let work = work(peer, requests, tls);
         // The first run warms up.
-        closed::run(&work, Duration::from_millis(500))
+        closed::run(&work, Until::Passed(Duration::from_millis(500)))
             .await
             .context(peer.name)?;
-        let gave = closed::run(&work, plan.seconds).await.context(peer.name)?;
+        let gave = closed::run(&work, Until::Passed(plan.seconds))
+            .await
+            .context(peer.name)?;
         found.push((peer.name, gave.count as f64 / plan.seconds.as_secs_f64()));
     }
     Ok(found)

@@ -1,12 +1,6 @@
 //! A closed-loop client: as many requests as the proxy answers, each answer checked.
 
-use std::{
-    cell::{Cell, RefCell},
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -17,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Yield,
+    Until, Yield,
     exchange::{self, Request},
     pki,
 };
@@ -32,34 +26,32 @@ pub(crate) struct Work {
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
-/// Runs `work` for `time`.
+/// Runs `work`, each connection with its next request as soon as it has the answer.
 ///
 /// # Errors
 /// At the first wrong answer or broken connection.
-pub(crate) async fn run(work: &Work, time: Duration) -> Result<Yield> {
-    let stop = Rc::new(Cell::new(false));
+pub(crate) async fn run(work: &Work, until: Until) -> Result<Yield> {
+    let began = Instant::now();
     let total = Rc::new(RefCell::new(Yield::default()));
     let clients: Vec<_> = (0..work.connections)
-        .map(|n| spawn_local(client(work.clone(), n, Rc::clone(&stop), Rc::clone(&total))))
+        .map(|n| spawn_local(client(work.clone(), n, (began, until), Rc::clone(&total))))
         .collect();
-    tokio::time::sleep(time).await;
-    stop.set(true);
     for client in clients {
         client.await??;
     }
     Ok(total.take().sorted())
 }
 
-async fn client(work: Work, number: usize, stop: Rc<Cell<bool>>, total: Rc<RefCell<Yield>>) -> Result<()> {
+async fn client(work: Work, number: usize, end: (Instant, Until), total: Rc<RefCell<Yield>>) -> Result<()> {
     let stream = connect(work.address).await?;
     match &work.tls {
-        None => ask(stream, &work, number, &stop, &total).await,
+        None => ask(stream, &work, number, end, &total).await,
         Some(config) => {
             let stream = TlsConnector::from(Arc::clone(config))
                 .connect(pki::server_name(), stream)
                 .await
                 .context("TLS handshake")?;
-            ask(stream, &work, number, &stop, &total).await
+            ask(stream, &work, number, end, &total).await
         }
     }
 }
@@ -77,12 +69,12 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     work: &Work,
     number: usize,
-    stop: &Cell<bool>,
+    (began, until): (Instant, Until),
     total: &RefCell<Yield>,
 ) -> Result<()> {
     let mut buffer = Vec::with_capacity(exchange::BUFFER);
     for request in work.requests.iter().cycle().skip(number * 7) {
-        if stop.get() {
+        if until.is_over(began, total.borrow().count) {
             break;
         }
         let started = Instant::now();

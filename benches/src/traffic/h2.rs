@@ -1,12 +1,6 @@
 //! A closed-loop HTTP/2 client: connections with many streams each, every answer checked.
 
-use std::{
-    cell::{Cell, RefCell},
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -18,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Yield, bodies, closed::connect, grpc, pki};
+use super::{Until, Yield, bodies, closed::connect, grpc, pki};
 
 /// What is asked, and what must come back.
 #[derive(Clone)]
@@ -46,12 +40,12 @@ pub(crate) struct Work {
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
-/// Runs `work` for `time`.
+/// Runs `work`, each stream with its next request as soon as it has the answer.
 ///
 /// # Errors
 /// At the first wrong answer or broken connection.
-pub(crate) async fn run(work: &Work, time: Duration) -> Result<Yield> {
-    let stop = Rc::new(Cell::new(false));
+pub(crate) async fn run(work: &Work, until: Until) -> Result<Yield> {
+    let began = Instant::now();
     let total = Rc::new(RefCell::new(Yield::default()));
     let mut clients = JoinSet::new();
     for connection in 0..work.connections {
@@ -62,13 +56,11 @@ pub(crate) async fn run(work: &Work, time: Duration) -> Result<Yield> {
                 send.clone(),
                 work.clone(),
                 number,
-                Rc::clone(&stop),
+                (began, until),
                 Rc::clone(&total),
             ));
         }
     }
-    tokio::time::sleep(time).await;
-    stop.set(true);
     while let Some(ended) = clients.join_next().await {
         ended??;
     }
@@ -109,11 +101,11 @@ async fn client(
     send: SendRequest<Bytes>,
     work: Work,
     number: usize,
-    stop: Rc<Cell<bool>>,
+    (began, until): (Instant, Until),
     total: Rc<RefCell<Yield>>,
 ) -> Result<()> {
     for head in work.heads.iter().cycle().skip(number * 7) {
-        if stop.get() {
+        if until.is_over(began, total.borrow().count) {
             break;
         }
         let started = Instant::now();

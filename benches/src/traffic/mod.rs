@@ -9,7 +9,25 @@ pub(crate) mod h2;
 pub(crate) mod open;
 pub(crate) mod pki;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// When a closed loop ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    Passed(Duration),
+    /// So many were answered, and those under way.
+    Answered(u64),
+}
+
+impl Until {
+    /// Whether it is over, `began` ago and with so many answers.
+    pub(crate) fn is_over(self, began: Instant, answers: u64) -> bool {
+        match self {
+            Self::Passed(time) => began.elapsed() >= time,
+            Self::Answered(count) => answers >= count,
+        }
+    }
+}
 
 /// What one run of a client gave.
 #[derive(Debug, Default)]
