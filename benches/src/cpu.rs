@@ -48,6 +48,12 @@ pub(crate) fn run_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
+/// Run time of this process, threads that have ended included, without its children.
+pub(crate) fn own_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
 /// Run time of the kernel threads that do the network's work when nobody's turn fits.
 pub(crate) fn soft_interrupts() -> Result<Duration> {
     let mut nanoseconds = 0;

@@ -83,7 +83,8 @@ impl Scenario {
                 .map(|(_, samples)| samples)
         };
         let ours = of(OURS).filter(|_| peer != OURS)?;
-        Spread::of(ours.iter().zip(of(peer)?).map(|(a, b)| a.primary() / b.primary()))
+        let ratios = ours.iter().zip(of(peer)?).map(|(a, b)| a.primary() / b.primary());
+        Spread::of(ratios).filter(|spread| spread.max.is_finite())
     }
 
     fn json(&self) -> Value {

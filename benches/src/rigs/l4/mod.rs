@@ -101,8 +101,7 @@ impl Cost {
         );
         let units = work(way)?;
         let proxy = way.run_time()?.saturating_sub(proxy);
-        let rest =
-            cpu::run_time(std::process::id())?.saturating_sub(mine) + cpu::soft_interrupts()?.saturating_sub(kernel);
+        let rest = cpu::own_time().saturating_sub(mine) + cpu::soft_interrupts()?.saturating_sub(kernel);
         Ok(Self {
             all: (rest + proxy).as_secs_f64() / units,
             proxy: proxy.as_secs_f64() / units,

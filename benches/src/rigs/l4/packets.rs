@@ -88,7 +88,8 @@ fn scenario(plan: &Plan, ways: &[Way], flows: usize, binds: u16) -> Result<Scena
     Ok(scenario)
 }
 
-/// Sends packets as fast as one thread can; how many arrived, which must be all.
+/// Sends packets as fast as one thread can; how many arrived. Those that fell out of a full queue between two namespaces are
+/// few, or the figure is worth nothing.
 fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<f64> {
     // Nobody reads: what does not fit is thrown away when it has arrived.
     let _sink = way
@@ -98,18 +99,22 @@ fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<f64> {
         .context("a sink")?;
     let before = arrived(way)?;
     let sent = way.net.client.enter(|| send(way, time, flows, binds))??;
-    let deadline = Instant::now() + Duration::from_secs(2);
-    loop {
-        let got = arrived(way)? - before;
-        if got >= sent {
-            return Ok(sent as f64);
+    // What is in a queue is on its way.
+    let mut got = arrived(way)? - before;
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(2));
+        let now = arrived(way)? - before;
+        if now == got {
+            break;
         }
-        ensure!(
-            Instant::now() < deadline,
-            "of {sent} packets {got} arrived at the server's port"
-        );
-        std::thread::sleep(Duration::from_millis(1));
+        got = now;
     }
+    ensure!(got <= sent, "{got} packets of {sent} arrived");
+    ensure!(
+        got * 100 >= sent * 95,
+        "of {sent} packets only {got} arrived at the server's port"
+    );
+    Ok(got as f64)
 }
 
 fn send(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<u64> {
