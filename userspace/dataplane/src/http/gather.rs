@@ -19,6 +19,9 @@ use super::{
     io::Stream,
 };
 
+/// Room for a few small frames.
+const SMALL: usize = 4 * 1024;
+
 /// The end that `h2` reads and writes.
 pub(crate) struct Gathering<S>(Rc<RefCell<Inner<S>>>);
 
@@ -83,6 +86,12 @@ impl<S: Stream> Inner<S> {
         }
         if self.out.capacity() == 0 {
             self.out = self.buffers.output();
+        }
+        let wanted = self.out.len() + count;
+        if wanted > self.out.capacity() {
+            // Two sizes only, so that what is given back is taken again.
+            let size = if wanted <= SMALL { SMALL } else { SIZE };
+            self.out.reserve_exact(size - self.out.len());
         }
         Poll::Ready(Ok(()))
     }
