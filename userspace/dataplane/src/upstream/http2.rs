@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{Backend, ConnectError, Lease, http1::Came};
-use crate::http::{Fault, Front, Gathered, Gathering, Sink, Source, StreamReader, StreamWriter, gather, http2};
+use crate::http::{Ahead, Fault, Front, Gathered, Gathering, Sink, Source, StreamReader, StreamWriter, gather, http2};
 
 /// Requests given to a new connection until its SETTINGS say how many streams it takes; they wait for those.
 const ASSUMED_STREAMS: usize = 100;
@@ -233,7 +233,7 @@ impl Drop for Opening<'_> {
 
 async fn open(lease: &Lease, backend: &Backend, limit: Duration) -> Result<Shared, ConnectError> {
     let stream = lease.connect(backend, limit).await?;
-    let (stream, gathered) = gather(stream, lease.buffers());
+    let (stream, gathered) = gather(Ahead::new(stream, lease.buffers()), lease.buffers());
     let handshake = client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -264,8 +264,8 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Moves the bytes of a connection until it ends.
 async fn drive(
-    mut connection: client::Connection<Gathering<super::Connected>, Bytes>,
-    gathered: Gathered<super::Connected>,
+    mut connection: client::Connection<Gathering<Ahead<super::Connected>>, Bytes>,
+    gathered: Gathered<Ahead<super::Connected>>,
     closed: Rc<Cell<bool>>,
     address: SocketAddr,
 ) {
