@@ -1,29 +1,22 @@
-//! The rigs: Pierhead beside nginx, HAProxy and Envoy on the same work, as ratios from one run.
+//! The rigs: Pierhead beside nginx, HAProxy, Envoy and nftables on the same work, as ratios from one run.
 //!
-//! `pierhead-benches http [--rounds N] [--seconds S] [--peers a,b] [--json FILE]`. Proxies are pinned to core 0; client and
-//! backend live in this process on core 1. Candidates are interleaved (A B C A B C …) so that a slow minute of the
-//! machine hits all of them. Every answer is checked: a rig that measured a wrong answer fails.
+//! Proxies are pinned to core 0; client and backend live in this process on core 1. Candidates are interleaved
+//! (A B C A B C …) so that a slow minute of the machine hits all of them. Every answer is checked: a rig that measured a
+//! wrong answer fails.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a rig talks to its terminal")]
 
-mod backend;
 mod cpu;
-mod http;
-mod load;
 mod peers;
+mod plan;
 mod report;
+mod rigs;
+mod traffic;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-/// How long and how often.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) rounds: usize,
-    pub(crate) seconds: Duration,
-    pub(crate) peers: Vec<String>,
-    pub(crate) json: Option<PathBuf>,
-}
+use crate::plan::Plan;
 
 fn main() -> ExitCode {
     match run() {
@@ -37,26 +30,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let what = arguments.next().unwrap_or_else(|| "http".to_owned());
-    let mut plan = Plan {
-        rounds: 5,
-        seconds: Duration::from_secs(3),
-        peers: Vec::new(),
-        json: None,
-    };
-    while let Some(flag) = arguments.next() {
-        let mut value = || arguments.next().with_context(|| format!("{flag} needs a value"));
-        match flag.as_str() {
-            "--rounds" => plan.rounds = value()?.parse()?,
-            "--seconds" => plan.seconds = Duration::from_secs_f64(value()?.parse()?),
-            "--peers" => plan.peers = value()?.split(',').map(str::to_owned).collect(),
-            "--json" => plan.json = Some(value()?.into()),
-            other => bail!("unknown flag {other}; known: --rounds --seconds --peers --json"),
-        }
+    let plan = Plan::from_args(std::env::args().skip(1))?;
+    cpu::raise_descriptors()?;
+    for rig in rigs::named(&plan.rig)? {
+        println!("== {}: {}", rig.name, rig.about);
+        (rig.run)(&plan).with_context(|| format!("rig {}", rig.name))?;
     }
-    match what.as_str() {
-        "http" => http::run(&plan),
-        other => bail!("unknown rig {other}; known: http"),
-    }
+    Ok(())
 }

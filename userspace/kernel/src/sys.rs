@@ -128,6 +128,8 @@ pub(crate) fn lookup_batch(
 pub struct TestRun {
     pub verdict: i32,
     pub frame: Vec<u8>,
+    /// Of the run, in nanoseconds, with what it takes to look at the clock.
+    pub nanoseconds: u32,
 }
 
 /// Runs a loaded classifier once on a frame (`BPF_PROG_TEST_RUN`).
@@ -166,6 +168,7 @@ pub(crate) fn test_run(program: impl AsFd, frame: &[u8]) -> io::Result<TestRun> 
     Ok(TestRun {
         verdict: attr.retval as i32,
         frame: out,
+        nanoseconds: attr.duration,
     })
 }
 

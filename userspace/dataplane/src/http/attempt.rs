@@ -70,11 +70,16 @@ impl<C: Client> Work<'_, '_, C> {
             count += 1;
             let cells = plan.backend.cells.of(worker.number);
             cells.attempts.add(1);
-            let began = Instant::now();
+            // What came before the first is microseconds.
+            let began = if self.facts.attempts == 1 {
+                self.facts.began
+            } else {
+                self.cx.local().now()
+            };
             let outcome = self.attempt(plan, &lease, scratch, body, stale > 0).await;
             let (failed, stop) = match outcome {
                 Ok((upstream, length)) => {
-                    let latency = began.elapsed();
+                    let latency = self.cx.local().now() - began;
                     cells.latency.record(latency);
                     self.facts.upstream = Some(latency);
                     let failed = Failed::Status(scratch.response.status.code());

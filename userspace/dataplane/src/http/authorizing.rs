@@ -197,7 +197,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         let status = |headers: &Headers| headers.only(Known::GrpcStatus).map(<[u8]>::to_vec);
         let trailers = asked.upstream.trailers().and_then(status);
         let grpc_status = trailers.or_else(|| status(&scratch.response.headers));
-        asked.upstream.end(&asked.lease);
+        asked.upstream.end(&asked.lease, Instant::now());
         if scratch.response.status != Status::OK || grpc_status.as_deref() != Some(b"0") {
             let code = grpc_status.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             let status = scratch.response.status.code();
@@ -297,7 +297,7 @@ impl Asked {
     /// Reads what a yes has for a body, so that the connection can be used again.
     async fn finish(mut self) {
         if let Ok(Ok(_)) = timeout_at(self.until, subrequest::read(&mut self.upstream, ANSWER)).await {
-            self.upstream.end(&self.lease);
+            self.upstream.end(&self.lease, Instant::now());
         }
     }
 }

@@ -72,7 +72,7 @@ impl Facts<'_> {
                 upstream: self.upstream,
             }),
             reason: self.reason,
-            duration: self.began.elapsed(),
+            duration: cx.local().now() - self.began,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             attempts: self.attempts,

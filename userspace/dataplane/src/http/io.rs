@@ -14,7 +14,10 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
-use super::buffer::{Buffer, Buffers};
+use super::{
+    ahead::Ahead,
+    buffer::{Buffer, Buffers},
+};
 
 /// A byte stream whose readiness can be awaited without a buffer.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -179,11 +182,8 @@ impl<S: Stream> Wire<S> {
     }
 
     /// The stream again, with the bytes that were read ahead.
-    pub(crate) fn into_rewound(self) -> Rewound<S> {
-        Rewound {
-            io: self.io,
-            ahead: self.input,
-        }
+    pub(crate) fn into_ahead(self) -> Ahead<S> {
+        Ahead::with(self.io, self.buffers, self.input)
     }
 
     /// Whether an idle connection is still usable: open, and silent. Costs no system call in the steady state.
@@ -195,61 +195,5 @@ impl<S: Stream> Wire<S> {
         let mut space = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         Pin::new(&mut self.io).poll_read(&mut cx, &mut space).is_pending()
-    }
-}
-
-/// A stream that gives what was read ahead first.
-pub(crate) struct Rewound<S> {
-    io: S,
-    ahead: Option<Buffer>,
-}
-
-impl<S: Stream> Stream for Rewound<S> {
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ahead.is_some() {
-            return Poll::Ready(());
-        }
-        self.io.poll_readable(cx)
-    }
-}
-
-impl<S: Stream> AsyncRead for Rewound<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(ahead) = &mut self.ahead {
-            let count = ahead.data().len().min(space.remaining());
-            space.put_slice(&ahead.data()[..count]);
-            ahead.consume(count);
-            if ahead.data().is_empty() {
-                self.ahead = None;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.io).poll_read(cx, space)
-    }
-}
-
-impl<S: Stream> AsyncWrite for Rewound<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use pierhead_http1::{RequestHead, ResponseHead, encode};
+use tokio::time::Instant;
 
 use super::buffer::Buffers;
 use crate::upstream::Pool;
@@ -31,6 +32,8 @@ pub(crate) struct Local {
     )]
     scratch: RefCell<Vec<Box<Scratch>>>,
     mirrors: Cell<u32>,
+    /// When somebody last looked at the clock.
+    lately: Cell<Instant>,
 }
 
 /// Heads and texts of one exchange; the memory is used again.
@@ -54,11 +57,24 @@ impl Default for Local {
             buffers,
             scratch: RefCell::default(),
             mirrors: Cell::new(0),
+            lately: Cell::new(Instant::now()),
         }
     }
 }
 
 impl Local {
+    /// The time, by the clock.
+    pub(crate) fn now(&self) -> Instant {
+        let now = Instant::now();
+        self.lately.set(now);
+        now
+    }
+
+    /// The time when somebody last asked for it: for who comes right after one that did, and needs no microseconds.
+    pub(crate) fn lately(&self) -> Instant {
+        self.lately.get()
+    }
+
     pub(crate) fn scratch(&self) -> Box<Scratch> {
         self.scratch.borrow_mut().pop().unwrap_or_default()
     }

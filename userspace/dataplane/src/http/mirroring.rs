@@ -5,7 +5,10 @@ use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use pierhead_http1::{BodyLength, RequestHead, ResponseHead};
-use tokio::{task::spawn_local, time::timeout};
+use tokio::{
+    task::spawn_local,
+    time::{Instant, timeout},
+};
 
 use super::{
     body::{Front, Ready, Sink, Source},
@@ -119,7 +122,7 @@ async fn copy(
         })
         .await;
         if done.is_some() {
-            upstream.end(&lease);
+            upstream.end(&lease, Instant::now());
         }
         done
     };

@@ -3,6 +3,7 @@
 //! Two codecs (`server1`, `server2`) meet in one pipeline that does not know which of them carries a request. Knows
 //! nothing of accepting and of TLS handshakes.
 
+mod ahead;
 mod attempt;
 mod authorizing;
 mod body;
@@ -10,6 +11,7 @@ mod buffer;
 mod client;
 mod context;
 mod facts;
+mod gather;
 pub(crate) mod http2;
 mod io;
 mod local;
@@ -32,8 +34,10 @@ mod upgrade;
 
 use std::rc::Rc;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use body::{BodyReader, BodyWriter, Fault, Front, Sink, Source};
 pub(crate) use buffer::Buffers;
+pub(crate) use gather::{Gathered, Gathering, gather};
 pub(crate) use http2::{StreamReader, StreamWriter};
 pub(crate) use io::{Stream, Wire};
 pub(crate) use local::Local;
@@ -57,7 +61,7 @@ pub(crate) async fn serve<S: Stream>(io: S, conn: Conn) {
     }
     let wire = Wire::new(io, buffers);
     if let Next::Http2(wire) = server1::serve(wire, &cx, cleartext).await {
-        Box::pin(server2::serve(wire.into_rewound(), cx)).await;
+        Box::pin(server2::serve(wire.into_ahead(), cx)).await;
     }
 }
 

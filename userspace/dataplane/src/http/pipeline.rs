@@ -8,7 +8,6 @@ use std::sync::Arc;
 use pierhead_http1::{BodyLength, Known, Method, OwnedValue, ResponseHead, Status, Value, Version, encode};
 use pierhead_model::{BackendProtocol, Limits, PathMatch};
 use pierhead_route::Found;
-use tokio::time::Instant;
 
 use super::{
     attempt::{Answered, Attempts, reason_of_broke},
@@ -61,7 +60,7 @@ pub(crate) async fn run<C: Client>(
     timer: &mut Timer,
 ) {
     let runtime = cx.conn.worker.runtime();
-    let mut facts = Facts::new(Instant::now());
+    let mut facts = Facts::new(cx.local().now());
     let mut tape = Tape::default();
     let work = Work {
         cx,
@@ -95,7 +94,7 @@ pub(crate) async fn refuse<C: Client>(
     client: &mut C,
     timer: &mut Timer,
 ) {
-    let mut facts = Facts::new(Instant::now());
+    let mut facts = Facts::new(cx.local().now());
     facts.reason = Reason::BadRequest;
     let reply = Reply::new(status.code(), Reason::BadRequest).closing();
     answer(&reply, scratch, client, timer, &mut facts).await;
@@ -526,7 +525,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         );
         let relayed = relayed.await;
         self.facts.bytes_out = bytes;
-        upstream.end(&lease);
+        upstream.end(&lease, self.cx.local().lately());
         relayed.map_err(|broke| Stop::Broken(reason_of_broke(&broke)))
     }
 

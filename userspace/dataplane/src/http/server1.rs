@@ -51,12 +51,12 @@ pub(crate) async fn serve<S: Stream>(mut wire: Wire<S>, cx: &Context, may_be_htt
     let mut draining = pin!(drain.started());
     let mut may_be_http2 = may_be_http2;
     // The first byte may take as long as a head.
-    let mut wait = cx.limits.header_timeout;
+    let mut idle_until = Instant::now() + cx.limits.header_timeout;
     loop {
         // Between requests: no buffer, no heads, only a deadline.
         if wire.input().is_empty() {
             wire.rest();
-            timer.set(Some(Instant::now() + wait));
+            timer.set(Some(idle_until));
             let wake = poll_fn(|cx| {
                 match wire.poll_fill(cx) {
                     Poll::Ready(Ok(count)) if count > 0 => return Poll::Ready(Wake::Input),
@@ -73,9 +73,8 @@ pub(crate) async fn serve<S: Stream>(mut wire: Wire<S>, cx: &Context, may_be_htt
                 Wake::Gone | Wake::Late | Wake::Drain => break,
             }
         }
-        wait = cx.limits.idle_timeout;
-        timer.set(Some(Instant::now() + cx.limits.header_timeout));
         if may_be_http2 {
+            timer.set(Some(Instant::now() + cx.limits.header_timeout));
             match sniff(&mut wire, &mut timer).await {
                 Preface::Yes => return Next::Http2(wire),
                 Preface::No => may_be_http2 = false,
@@ -88,6 +87,7 @@ pub(crate) async fn serve<S: Stream>(mut wire: Wire<S>, cx: &Context, may_be_htt
         if !alive {
             break;
         }
+        idle_until = cx.local().lately() + cx.limits.idle_timeout;
     }
     let _ = poll_fn(|cx| wire.poll_shutdown(cx)).await;
     Next::Closed
@@ -133,6 +133,7 @@ async fn exchange<S: Stream>(
     scratch: &mut Scratch,
 ) -> bool {
     let mut parser = RequestParser::new();
+    let mut timed = false;
     let refusal = loop {
         match parser.parse(wire.input(), &mut scratch.request, limits) {
             Ok(Some(start)) => {
@@ -160,6 +161,11 @@ async fn exchange<S: Stream>(
                 }
                 break Status::from(error);
             }
+        }
+        if !timed {
+            // Most heads come whole, and need no deadline.
+            timer.set(Some(Instant::now() + cx.limits.header_timeout));
+            timed = true;
         }
         match fill(wire, timer).await {
             Fill::More => {}

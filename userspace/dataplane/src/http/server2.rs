@@ -21,6 +21,7 @@ use super::{
     body::{Fault, Front, Sink, Source},
     client::Client,
     context::Context,
+    gather::gather,
     http2::{self, StreamReader, StreamWriter},
     io::Stream,
     pipeline,
@@ -44,6 +45,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Serves a connection to its end.
 pub(crate) async fn serve<S: Stream>(io: S, cx: Rc<Context>) {
     let limits = &cx.limits;
+    let (io, gathered) = gather(io, Rc::clone(&cx.local().buffers));
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -55,6 +57,7 @@ pub(crate) async fn serve<S: Stream>(io: S, cx: Rc<Context>) {
     let Ok(Ok(mut connection)) = timeout(limits.header_timeout, handshake).await else {
         return;
     };
+    gathered.begin();
     let open = Rc::new(Cell::new(0));
     let drain = &cx.conn.worker.drain;
     let mut drained = pin!(drain.leaving());
@@ -75,6 +78,9 @@ pub(crate) async fn serve<S: Stream>(io: S, cx: Rc<Context>) {
                 // The connection is over, in order or not.
                 Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
                 Poll::Pending => {}
+            }
+            if let Poll::Ready(Err(_)) = gathered.poll_send(task) {
+                return Poll::Ready(());
             }
             if !leaving && (drain.is_leaving() || drained.as_mut().poll(task).is_ready()) {
                 leaving = true;

@@ -11,7 +11,7 @@ use tokio_rustls::{StartHandshake, server::TlsStream};
 use super::{Hello, MAX_HELLO_BYTES};
 use crate::{
     conn::{Conn, TlsFacts, reset},
-    http,
+    http::{self, Ahead},
     observe::Reason,
     runtime::{L4Target, ListenerRuntime, Protocol},
     tcp::{self, StreamGuard},
@@ -38,8 +38,8 @@ pub(crate) async fn serve(stream: TcpStream, conn: Conn) {
 
 /// What a connection turned out to be.
 enum Opened {
-    Http(Box<TlsStream<TcpStream>>, Conn),
-    Decrypted(Box<TlsStream<TcpStream>>, Box<StreamGuard>, L4Target),
+    Http(Box<TlsStream<Ahead<TcpStream>>>, Conn),
+    Decrypted(Box<TlsStream<Ahead<TcpStream>>>, Box<StreamGuard>, L4Target),
     /// With what was read ahead.
     Passed(TcpStream, Box<StreamGuard>, L4Target, Vec<u8>),
 }
@@ -128,7 +128,7 @@ async fn terminate(
     conn: &Conn,
     listener: &ListenerRuntime,
     deadline: Instant,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<TlsStream<Ahead<TcpStream>>> {
     let worker = Rc::clone(&conn.worker);
     let cells = listener.cells.of(worker.number);
     let Some(_slot) = listener.gauge.handshake(worker.number, listener.limits().handshakes) else {
@@ -151,6 +151,7 @@ async fn terminate(
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         };
+        let stream = Ahead::new(stream, Rc::clone(&worker.http.buffers));
         StartHandshake::from_parts(accepted, stream).into_stream(config).await
     };
     match timeout_at(deadline, handshake).await {

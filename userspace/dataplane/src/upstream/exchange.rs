@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use pierhead_http1::{BodyLength, Headers, RequestHead, ResponseHead};
 use pierhead_model::BackendProtocol;
+use tokio::time::Instant;
 
 use super::{
     Backend, Connected, Http1Exchange, Http2Exchange, Lease,
@@ -92,10 +93,10 @@ impl Upstream {
         }
     }
 
-    /// Ends the exchange; what can be used again is.
-    pub(crate) fn end(self, lease: &Lease) {
+    /// Ends the exchange; what can be used again is. It is now about `now`.
+    pub(crate) fn end(self, lease: &Lease, now: Instant) {
         match self {
-            Self::Http1(exchange) => exchange.end(lease),
+            Self::Http1(exchange) => exchange.end(lease, now),
             Self::Http2(mut exchange) => exchange.end(),
         }
     }

@@ -7,6 +7,8 @@ use pierhead_http1::{
     encode::Framing,
 };
 
+use tokio::time::Instant;
+
 use super::{Connected, Lease};
 use crate::http::{BodyReader, BodyWriter, Fault, Front, Sink, Source, Wire};
 
@@ -113,11 +115,11 @@ impl Http1Exchange {
     }
 
     /// Ends the exchange. The connection is kept when request and response are complete, nothing came after the
-    /// response, and the backend keeps it; else it is closed.
-    pub(crate) fn end(self, lease: &Lease) {
+    /// response, and the backend keeps it; else it is closed. It is now about `now`.
+    pub(crate) fn end(self, lease: &Lease, now: Instant) {
         let complete = self.reader.is_some_and(|reader| reader.is_done());
         if complete && self.keep && self.sent && self.wire.pending() == 0 && self.wire.input().is_empty() {
-            lease.checkin(self.wire);
+            lease.checkin(self.wire, now);
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{Backend, ConnectError, Lease, http1::Came};
-use crate::http::{Fault, Front, Sink, Source, StreamReader, StreamWriter, http2};
+use crate::http::{Ahead, Fault, Front, Gathered, Gathering, Sink, Source, StreamReader, StreamWriter, gather, http2};
 
 /// Requests given to a new connection until its SETTINGS say how many streams it takes; they wait for those.
 const ASSUMED_STREAMS: usize = 100;
@@ -233,6 +233,7 @@ impl Drop for Opening<'_> {
 
 async fn open(lease: &Lease, backend: &Backend, limit: Duration) -> Result<Shared, ConnectError> {
     let stream = lease.connect(backend, limit).await?;
+    let (stream, gathered) = gather(Ahead::new(stream, lease.buffers()), lease.buffers());
     let handshake = client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -247,7 +248,8 @@ async fn open(lease: &Lease, backend: &Backend, limit: Duration) -> Result<Share
         .map_err(ConnectError::Http2)?;
     let closed = Rc::new(Cell::new(false));
     let address = lease.address();
-    spawn_local(drive(connection, Rc::clone(&closed), address));
+    gathered.begin();
+    spawn_local(drive(connection, gathered, Rc::clone(&closed), address));
     Ok(Shared {
         send,
         active: Cell::new(0),
@@ -262,7 +264,8 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Moves the bytes of a connection until it ends.
 async fn drive(
-    mut connection: client::Connection<super::Connected, Bytes>,
+    mut connection: client::Connection<Gathering<Ahead<super::Connected>>, Bytes>,
+    gathered: Gathered<Ahead<super::Connected>>,
     closed: Rc<Cell<bool>>,
     address: SocketAddr,
 ) {
@@ -275,6 +278,8 @@ async fn drive(
             if let Poll::Ready(ended) = std::pin::Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ended.map_err(Some));
             }
+            // A failure is seen by the connection at its next read or write.
+            let _ = gathered.poll_send(cx);
             let Some(pings) = &mut pings else {
                 return Poll::Pending;
             };

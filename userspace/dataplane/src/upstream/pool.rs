@@ -239,6 +239,10 @@ impl Lease {
         connected
     }
 
+    pub(super) fn buffers(&self) -> Rc<Buffers> {
+        Rc::clone(&self.pool.buffers)
+    }
+
     pub(crate) fn wire(&self, stream: Connected) -> Wire<Connected> {
         Wire::new(stream, Rc::clone(&self.pool.buffers))
     }
@@ -247,10 +251,9 @@ impl Lease {
         self.slot.avoided_until.set(Some(Instant::now() + AVOIDED));
     }
 
-    /// Keeps a connection for the next request.
-    pub(crate) fn checkin(&self, mut wire: Wire<Connected>) {
+    /// Keeps a connection for the next request; it is now about `since`.
+    pub(crate) fn checkin(&self, mut wire: Wire<Connected>, since: Instant) {
         wire.rest();
-        let since = Instant::now();
         let mut idle = self.slot.idle.borrow_mut();
         if idle.len() < IDLE_PER_ENDPOINT {
             idle.push(Idle { wire, since });

@@ -1,0 +1,233 @@
+//! UDP packets over a way: CPU per packet for few and many flows, few and many binds.
+
+use std::{
+    fs,
+    io::IoSlice,
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    os::fd::{AsRawFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrIn, sendmmsg, socket,
+};
+use pierhead_wire::net::{CLIENT, HOST_A};
+
+use super::{
+    Cost,
+    way::{Kind, SERVER, Way},
+};
+use crate::{
+    plan::Plan,
+    report::{Book, Sample, Scenario},
+};
+
+const WAYS: [Kind; 3] = [Kind::Route, Kind::Full, Kind::Nft];
+/// Flows and binds of each table.
+const SHAPES: [(usize, u16); 5] = [(1, 1), (65_536, 1), (1_000_000, 1), (65_536, 100), (65_536, 10_000)];
+/// Packets per call.
+const BATCH: usize = 64;
+const PAYLOAD: usize = 18;
+/// IPv4 and UDP headers, and a payload that fills the shortest Ethernet frame.
+const PACKET: usize = 28 + PAYLOAD;
+
+pub(super) fn run(plan: &Plan, book: &mut Book) -> Result<()> {
+    let names = WAYS.map(Kind::name);
+    for binds in [1, 100, 10_000] {
+        let titles = SHAPES.map(|(flows, _)| title(flows, binds));
+        if !SHAPES
+            .iter()
+            .zip(&titles)
+            .any(|(shape, title)| shape.1 == binds && plan.wants(title))
+        {
+            continue;
+        }
+        let wanted: Vec<_> = names
+            .iter()
+            .filter(|name| plan.peers.is_empty() || plan.peers.iter().any(|p| p == *name))
+            .collect();
+        let ways = WAYS
+            .into_iter()
+            .filter(|kind| *kind == Kind::Route || wanted.contains(&&kind.name()))
+            .map(|kind| Way::lay(kind, binds).with_context(|| kind.name()))
+            .collect::<Result<Vec<_>>>()?;
+        for (flows, _) in SHAPES.into_iter().filter(|shape| shape.1 == binds) {
+            if plan.wants(&title(flows, binds)) {
+                book.add(scenario(plan, &ways, flows, binds)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn title(flows: usize, binds: u16) -> String {
+    format!("UDP packets, {flows} flows, {binds} binds")
+}
+
+fn scenario(plan: &Plan, ways: &[Way], flows: usize, binds: u16) -> Result<Scenario> {
+    let mut scenario = Scenario::new(&title(flows, binds), "packet");
+    for round in 0..=plan.rounds {
+        let mut plain = None;
+        for way in ways {
+            let cost = Cost::of(way, |way| flood(way, plan.time_of(round), flows, binds));
+            let cost = cost.with_context(|| way.kind.name())?;
+            let plain = *plain.get_or_insert(cost.all);
+            if round > 0 {
+                scenario.add(
+                    way.kind.name(),
+                    Sample(vec![
+                        ("CPU-ns in all", cost.all * 1e9),
+                        ("beyond a plain route", (cost.all - plain) * 1e9),
+                        ("per s", cost.rate),
+                    ]),
+                );
+            }
+        }
+    }
+    Ok(scenario)
+}
+
+/// Sends packets as fast as one thread can; how many arrived. Those that fell out of a full queue between two namespaces are
+/// few, or the figure is worth nothing.
+fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<f64> {
+    // Nobody reads: what does not fit is thrown away when it has arrived.
+    let _sink = way
+        .net
+        .a
+        .enter(|| UdpSocket::bind(HOST_A.v4_at(SERVER)))?
+        .context("a sink")?;
+    let before = arrived(way)?;
+    let sent = way.net.client.enter(|| send(way, time, flows, binds))??;
+    // What is in a queue is on its way.
+    let mut got = arrived(way)? - before;
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(2));
+        let now = arrived(way)? - before;
+        if now == got {
+            break;
+        }
+        got = now;
+    }
+    ensure!(got <= sent, "{got} packets of {sent} arrived");
+    ensure!(
+        got * 100 >= sent * 95,
+        "of {sent} packets only {got} arrived at the server's port"
+    );
+    Ok(got as f64)
+}
+
+fn send(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<u64> {
+    let socket = raw_socket()?;
+    let mut packets = vec![[0; PACKET]; BATCH];
+    let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
+    let until = Instant::now() + time;
+    let (mut sent, mut flow) = (0, 0);
+    while Instant::now() < until {
+        // The clock is asked every few thousand packets.
+        for _ in 0..64 {
+            let mut targets = Vec::with_capacity(BATCH);
+            for packet in &mut packets {
+                let target = target(way, flow, binds)?;
+                write(packet, source(flow), target);
+                targets.push(Some(SockaddrIn::from(target)));
+                flow = (flow + 1) % flows;
+            }
+            let slices: Vec<_> = packets.iter().map(|packet| [IoSlice::new(packet)]).collect();
+            let went = sendmmsg(
+                socket.as_raw_fd(),
+                &mut headers,
+                &slices,
+                &targets,
+                [],
+                MsgFlags::empty(),
+            )
+            .context("send packets")?
+            .count();
+            ensure!(went == BATCH, "only {went} of {BATCH} packets were sent");
+            sent += went as u64;
+        }
+    }
+    Ok(sent)
+}
+
+/// A socket that is given whole IPv4 packets.
+fn raw_socket() -> Result<OwnedFd> {
+    let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Raw);
+    match socket {
+        Ok(socket) => Ok(socket),
+        Err(error) => Err(error).context("a raw socket: this needs root"),
+    }
+}
+
+/// 32,768 ports of each address from `10.200.0.0` on; the client's own for the first.
+fn source(flow: usize) -> SocketAddrV4 {
+    let base = u32::from(if flow < 32_768 {
+        CLIENT.v4
+    } else {
+        std::net::Ipv4Addr::new(10, 200, 0, 0)
+    });
+    SocketAddrV4::new((base + (flow / 32_768) as u32).into(), 16_384 + (flow % 32_768) as u16)
+}
+
+fn target(way: &Way, flow: usize, binds: u16) -> Result<SocketAddrV4> {
+    match way.address((flow % usize::from(binds)) as u16) {
+        SocketAddr::V4(target) => Ok(target),
+        SocketAddr::V6(_) => anyhow::bail!("IPv4 only"),
+    }
+}
+
+fn write(packet: &mut [u8; PACKET], from: SocketAddrV4, to: SocketAddrV4) {
+    packet[..20].copy_from_slice(&[
+        0x45,
+        0,
+        0,
+        PACKET as u8,
+        0,
+        0,
+        0x40,
+        0,
+        64,
+        17,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    packet[12..16].copy_from_slice(&from.ip().octets());
+    packet[16..20].copy_from_slice(&to.ip().octets());
+    packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    packet[24..26].copy_from_slice(&((PACKET - 20) as u16).to_be_bytes());
+    packet[26..28].fill(0);
+    // Pseudo-header, header, payload. The kernel fills in the checksum of the IPv4 header.
+    let pseudo = [0, 17, 0, (PACKET - 20) as u8];
+    let sum: u32 = packet[12..]
+        .chunks(2)
+        .chain(pseudo.chunks(2))
+        .map(|two| u32::from(u16::from_be_bytes([two[0], two.get(1).copied().unwrap_or(0)])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = !((folded & 0xffff) + (folded >> 16)) as u16;
+    packet[26..28].copy_from_slice(&(if folded == 0 { 0xffff } else { folded }).to_be_bytes());
+}
+
+/// UDP datagrams that came to a port with a socket in the server's namespace: taken, or thrown away for want of room.
+fn arrived(way: &Way) -> Result<u64> {
+    let text = way.net.a.enter(|| fs::read_to_string("/proc/thread-self/net/snmp"))??;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
+    let value = |wanted: &str| -> Result<u64> {
+        let all = names.split(' ').zip(values.split(' '));
+        let (_, value) = all.into_iter().find(|(name, _)| *name == wanted).context("a counter")?;
+        Ok(value.parse()?)
+    };
+    ensure!(value("InCsumErrors")? == 0, "packets with wrong checksums arrived");
+    Ok(value("InDatagrams")? + value("RcvbufErrors")?)
+}

@@ -1,0 +1,43 @@
+//! What every HTTP rig needs: backends, a certificate, and the candidates running.
+
+use anyhow::Result;
+use tempfile::TempDir;
+use tokio::task::LocalSet;
+
+use crate::{
+    cpu,
+    peers::{Peer, Site},
+    plan::Plan,
+    traffic::{backend, grpc, pki::Pki},
+};
+
+/// Everything runs; the candidates end when it is dropped.
+pub(crate) struct Stage {
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) pki: Pki,
+    _directory: TempDir,
+}
+
+/// Runs `rig` on a thread pinned to the client's core, with the candidates among `known` that the plan asks for.
+pub(crate) fn with(plan: &Plan, known: &[&'static str], rig: impl AsyncFnOnce(Stage) -> Result<()>) -> Result<()> {
+    on_core(async {
+        let directory = tempfile::tempdir()?;
+        let pki = Pki::make(directory.path())?;
+        let (backend, grpc) = (backend::serve().await?, grpc::serve().await?);
+        let site = Site::new(directory.path(), backend, grpc, &plan.envoy);
+        let peers = site.start(&plan.candidates(known)?)?;
+        rig(Stage {
+            peers,
+            pki,
+            _directory: directory,
+        })
+        .await
+    })
+}
+
+/// Runs a future, and what it spawns locally, on the client's core.
+pub(crate) fn on_core(work: impl Future<Output = Result<()>>) -> Result<()> {
+    cpu::pin(cpu::CLIENT_CORE)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work)
+}
