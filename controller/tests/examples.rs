@@ -1,5 +1,7 @@
 //! What stands in `examples/` has no problem: it is what people start from.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::{Path, PathBuf};
 
 use pierhead_controller::files::Folder;

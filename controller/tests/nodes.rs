@@ -1,5 +1,7 @@
 //! Controller and nodes over loopback, with real TLS: how a node gets its certificate, what travels, who is refused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{future::Future, net::TcpListener, pin::Pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;

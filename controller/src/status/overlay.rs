@@ -83,19 +83,19 @@ impl Truth {
     }
 
     fn mend(&self, owner: &Origin, conditions: &mut [Condition], listeners: &mut [ListenerStatus]) {
-        const NOBODY: &str = "no node is connected: nobody serves it yet";
+        let nobody = || self.nobody.then_some("no node is connected: nobody serves it yet");
         for listener in listeners {
             let id = ListenerId {
                 owner: owner.clone(),
                 name: Arc::from(listener.name.as_str()),
             };
             let fault = self.faults.get(&id).map(String::as_str);
-            if let Some(why) = fault.or(self.nobody.then_some(NOBODY)) {
+            if let Some(why) = fault.or_else(nobody) {
                 deny(&mut listener.conditions, why);
             }
         }
         let fault = self.owners.get(owner).map(String::as_str);
-        if let Some(why) = fault.or(self.nobody.then_some(NOBODY)) {
+        if let Some(why) = fault.or_else(nobody) {
             deny(conditions, why);
         }
     }
