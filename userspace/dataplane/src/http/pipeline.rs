@@ -227,7 +227,10 @@ impl<'r, C: Client> Work<'_, 'r, C> {
 
         if self.tape.collected().is_none() {
             let keep = matched.rule.retry.is_some() || mirrors.is_some() || scratch.request.method.is_idempotent();
-            *self.tape = Tape::new(keep && body != BodyLength::Empty, limits.body_bytes);
+            *self.tape = match body {
+                BodyLength::Empty => Tape::without_body(),
+                _ => Tape::new(keep, limits.body_bytes),
+            };
         }
         let attempts = Attempts {
             backend,

@@ -50,6 +50,14 @@ impl Tape {
         }
     }
 
+    /// There is no body: nobody reads to its end, and the recording is whole.
+    pub(crate) fn without_body() -> Self {
+        Self {
+            complete: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether more than can be kept has come.
     pub(crate) fn is_torn(&self) -> bool {
         self.torn

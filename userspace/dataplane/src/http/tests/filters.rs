@@ -159,6 +159,13 @@ fn mirrors_get_copies_and_cannot_hurt() {
             (copied.first_line(), copied.body.as_str()),
             ("POST /m HTTP/1.1", "body")
         );
+        // One without a body, which nobody reads to its end.
+        client.send("GET /none HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.message().await.body, "main");
+        while copy.requests().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(copy.requests()[1].first_line(), "GET /none HTTP/1.1");
     });
 }
 
