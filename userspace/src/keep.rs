@@ -39,7 +39,7 @@ pub(crate) fn folder(state_dir: &Path, node: &str) -> io::Result<PathBuf> {
 /// # Errors
 /// When it cannot be written; the old one is still there then.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Two processes may be at it while one takes over from the other, and both may be number 1 in their containers.
     let beside = folder.join(format!(".{name}.{:016x}", RandomState::new().hash_one(&*name)));

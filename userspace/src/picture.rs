@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check::Finding;
+use crate::node::Node;
 use crate::shared::{Shared, Source};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -77,7 +78,7 @@ pub(crate) struct ServedNode {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bind {
     pub(crate) bind: String,
-    /// `kernel`, `steered`, `bound` or `none`.
+    /// `kernel`, `steered`, `bound` or `none`; empty in a controller.
     pub(crate) path: String,
     pub(crate) why: String,
     pub(crate) listeners: Vec<Listener>,
@@ -167,16 +168,19 @@ pub(crate) fn take(shared: &Shared) -> Picture {
     let Some(snapshot) = shared.snapshot() else {
         return picture;
     };
-    let carried = Carried::of(shared);
+    let carried = shared.node().map(Carried::of);
+    if carried.is_some() {
+        picture.owned = snapshot.owned.keys().map(|prefix| prefix.0.to_string()).collect();
+    }
+    let carried = carried.unwrap_or_default();
     picture.binds = binds(&carried, &snapshot);
     picture.routes = routes(&snapshot);
     picture.backends = backends(&carried, &snapshot);
     picture.certificates = certificates(&snapshot);
-    picture.owned = snapshot.owned.keys().map(|prefix| prefix.0.to_string()).collect();
     picture
 }
 
-/// What the data plane says; nothing where there is none.
+/// What the data plane says; nothing in a controller, which has none.
 #[derive(Default)]
 struct Carried {
     paths: BTreeMap<BindKey, DataPathReport>,
@@ -184,11 +188,11 @@ struct Carried {
 }
 
 impl Carried {
-    fn of(shared: &Shared) -> Self {
-        shared.node().map_or_else(Self::default, |node| Self {
+    fn of(node: &Arc<Node>) -> Self {
+        Self {
             paths: node.paths().into_iter().map(|path| (path.bind, path)).collect(),
             status: node.dataplane.status(),
-        })
+        }
     }
 }
 
@@ -295,7 +299,7 @@ fn binds(carried: &Carried, snapshot: &Snapshot) -> Vec<Bind> {
             let path = carried.paths.get(key);
             Bind {
                 bind: key.to_string(),
-                path: path_name(path.map_or(DataPath::None, |path| path.path)).to_owned(),
+                path: path.map(|path| path_name(path.path).to_owned()).unwrap_or_default(),
                 why: path.map(|path| path.why.clone()).unwrap_or_default(),
                 listeners: bind.listeners.iter().map(|one| listener(one)).collect(),
             }

@@ -91,39 +91,8 @@ fn exchange(mut stream: impl Read + Write, admin: &Admin, path: &str) -> Result<
 
 fn text(picture: &Picture) -> String {
     let mut text = String::new();
-    let state = if picture.ready {
-        "ready".to_owned()
-    } else {
-        format!("NOT READY ({})", picture.not_ready)
-    };
-    let _ = writeln!(
-        text,
-        "pierhead {}, process {}, {state}, up {}",
-        picture.version,
-        picture.pid,
-        uptime(picture.uptime_seconds)
-    );
-    let ebpf = &picture.ebpf;
-    if !ebpf.chosen.is_empty() {
-        let _ = writeln!(text, "ebpf: {} (asked for {}): {}", ebpf.chosen, ebpf.asked, ebpf.why);
-    }
+    head(&mut text, picture);
     let configuration = &picture.configuration;
-    let what = match &configuration.link {
-        Some(link) => link.clone(),
-        None => format!("{} objects", configuration.objects),
-    };
-    let what = match configuration.leader {
-        Some(true) => format!("{what}, leader"),
-        Some(false) => format!("{what}, standing by"),
-        None => what,
-    };
-    let _ = writeln!(
-        text,
-        "configuration: {}, version {}, {what}, {} problems",
-        configuration.from,
-        configuration.version,
-        configuration.problems.len()
-    );
     for problem in &configuration.problems {
         let _ = writeln!(text, "  ! {problem}");
     }
@@ -227,6 +196,43 @@ fn text(picture: &Picture) -> String {
         let _ = writeln!(text, "\nAddresses made local here: {}", picture.owned.join(", "));
     }
     text
+}
+
+/// Who it is, and where its configuration comes from.
+fn head(text: &mut String, picture: &Picture) {
+    let state = if picture.ready {
+        "ready".to_owned()
+    } else {
+        format!("NOT READY ({})", picture.not_ready)
+    };
+    let _ = writeln!(
+        text,
+        "pierhead {}, process {}, {state}, up {}",
+        picture.version,
+        picture.pid,
+        uptime(picture.uptime_seconds)
+    );
+    let ebpf = &picture.ebpf;
+    if !ebpf.chosen.is_empty() {
+        let _ = writeln!(text, "ebpf: {} (asked for {}): {}", ebpf.chosen, ebpf.asked, ebpf.why);
+    }
+    let configuration = &picture.configuration;
+    let what = match &configuration.link {
+        Some(link) => link.clone(),
+        None => format!("{} objects", configuration.objects),
+    };
+    let what = match configuration.leader {
+        Some(true) => format!("{what}, leader"),
+        Some(false) => format!("{what}, standing by"),
+        None => what,
+    };
+    let _ = writeln!(
+        text,
+        "configuration: {}, version {}, {what}, {} problems",
+        configuration.from,
+        configuration.version,
+        configuration.problems.len()
+    );
 }
 
 fn section<const N: usize>(text: &mut String, title: &str, head: [&str; N], rows: Vec<[String; N]>) {
