@@ -16,6 +16,9 @@ use crate::shared::Shared;
 
 /// How long a process that is told to end waits for a successor that is about to take over.
 const HANDOVER: Duration = Duration::from_secs(10);
+/// How long a node of a cluster that is told to end still serves what comes: until others have its addresses, and load
+/// balancers know that it is not ready.
+const RETREAT: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a process holds from its start to its end.
@@ -169,6 +172,13 @@ impl Life {
             self.claim.release();
         } else {
             shared.set_not_ready("it is about to end");
+            if afterwards == Afterwards::Wait {
+                node.retreat();
+                tokio::select! {
+                    () = sleep(RETREAT) => {}
+                    () = self.signals.recv() => {}
+                }
+            }
         }
         if end.superseded && !end.signalled && afterwards == Afterwards::Wait {
             let empty = async {

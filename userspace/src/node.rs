@@ -293,6 +293,22 @@ impl Node {
         }
     }
 
+    /// Others are to take the traffic of this node, and it ends soon: no address is announced any more, and connections go
+    /// with their next answer. New ones are still served: it takes a moment until nobody sends any.
+    pub(crate) fn retreat(&self) {
+        self.withdraw();
+        if self.steering.is_some() {
+            self.dataplane.leave();
+        }
+    }
+
+    /// Another node is elected when this one is gone; two must not answer for one address.
+    fn withdraw(&self) {
+        if let Err(error) = self.announcements().set(&BTreeSet::new()) {
+            tracing::warn!("announced addresses stay on the interfaces: {error}");
+        }
+    }
+
     /// Waits until every connection has gone after [`Self::leave`], and none can be on its way here any more.
     pub(crate) fn is_left(&self) -> bool {
         let left = self.state().left;
@@ -309,10 +325,7 @@ impl Node {
             }
         } else {
             self.stop_steering();
-            // Another node is elected when this one is gone; two must not answer for one address.
-            if let Err(error) = self.announcements().set(&BTreeSet::new()) {
-                tracing::warn!("announced addresses stay on the interfaces: {error}");
-            }
+            self.withdraw();
         }
         let report = self.dataplane.drain(deadline.saturating_sub(started.elapsed()));
         if report.cut > 0 {
