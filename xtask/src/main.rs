@@ -56,7 +56,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "test",
-        about: "all checks and tests; or some of: lint pure packets wire cluster",
+        about: "checks and tests; without a name all but `cluster`; or some of: lint pure packets wire cluster all",
         run: test::run,
     },
     Verb {

@@ -69,7 +69,7 @@ mod tests {
         a.http_routes.insert(name.clone(), Arc::new(RouteStatus::default()));
         let mut b = a.clone();
         assert!(same_statuses(&a, &b));
-        b.http_routes.insert(name.clone(), Arc::new(RouteStatus::default()));
+        b.http_routes.insert(name, Arc::new(RouteStatus::default()));
         assert!(same_statuses(&a, &b));
         b.http_routes
             .insert(ObjectName::new("ns", "s"), Arc::new(RouteStatus::default()));
