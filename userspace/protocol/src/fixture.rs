@@ -8,7 +8,7 @@ use pierhead_model::{
     CorsFilter, CorsOrigin, Endpoint, EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol,
     Filter, ForwardedFor, HeaderMatch, HeaderModifier, HeaderName, HeaderValue, HostPattern, HostSelection, Hostname,
     HttpMatch, HttpOptions, HttpRoute, HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind,
-    Map, Method, MirrorFilter, MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern,
+    Method, MirrorFilter, MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern,
     PrivateKey, QueryMatch, RedirectFilter, RedirectPort, Retry, RouteFlavor, RouteId, ServerIdentity, Snapshot,
     SniRoute, Timeouts, TlsTermination, Transport, TrustAnchors, TrustId, UrlRewriteFilter, ValueMatch,
     WeightedBackend, WildcardDepth,
