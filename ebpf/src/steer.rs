@@ -5,7 +5,9 @@ use aya_ebpf::programs::SkLookupContext;
 use core::ptr;
 use pierhead_abi::layout::control;
 use pierhead_abi::packet::TCP;
-use pierhead_abi::steer::{Binding, BindingKey, SocketKind, Steered, action, busier, load_index, on_miss, socket_index};
+use pierhead_abi::steer::{
+    Binding, BindingKey, SocketKind, Steered, action, busier, load_index, on_miss, socket_index,
+};
 use pierhead_abi::{Addr, Port, hash};
 
 use crate::maps::{self, BINDINGS, LOADS, OWNED, SOCKETS, STEERED};
