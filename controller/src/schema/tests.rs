@@ -104,7 +104,10 @@ fn parameters_get_their_defaults_and_their_rules_hold() {
         &["must be distinct"],
     );
     reject(&PARAMETERS.replace("[10.0.0.0/24]", "[]"), &["cidrs"]);
-    reject(&PARAMETERS.replace("cidrs", "cdirs"), &["cdirs"]);
+    reject(
+        &PARAMETERS.replace("cidrs", "cdirs"),
+        &["cdirs", "required field is missing"],
+    );
 }
 
 #[test]
