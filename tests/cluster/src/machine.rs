@@ -59,12 +59,22 @@ impl Lab {
             let is_meant = words.first() == Some(&"/pierhead")
                 && words.get(1) == Some(&verb)
                 && (node.is_empty() || words.contains(&named.as_str()));
-            if is_meant && is_of_the_cluster(pid) {
+            if is_meant && self.holds(pid) {
                 kill(pid)?;
                 killed += 1;
             }
         }
         Ok(killed)
+    }
+
+    /// Whether the root of a process is in the folder of this cluster: that of a container of a node, never a stranger's.
+    fn holds(&self, pid: i32) -> bool {
+        let Ok(state) = fs::canonicalize(self.state("")) else {
+            return false;
+        };
+        let state = state.display().to_string();
+        fs::read_to_string(format!("/proc/{pid}/mounts"))
+            .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(" / ") && line.contains(&state)))
     }
 
     /// The node that answers for an address, as the client's neighbour table has it.
@@ -95,11 +105,6 @@ impl Lab {
         let state = if up { "up" } else { "down" };
         ip(&["-n", &format!("{PREFIX}fabric"), "link", "set", node, state]).map(drop)
     }
-}
-
-/// A process in the network of one of the cluster's hosts, or in a container of one: never a stranger's.
-fn is_of_the_cluster(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains("pierhead-lab"))
 }
 
 fn kill(pid: i32) -> Result<()> {
