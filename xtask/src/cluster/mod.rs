@@ -7,7 +7,7 @@ mod daemon;
 mod down;
 pub(crate) mod images;
 pub(crate) mod install;
-mod lock;
+pub(crate) mod lock;
 mod mounts;
 pub(crate) mod net;
 mod node;

@@ -45,6 +45,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     let wish = wished(args)?;
     let place = Place::here();
+    let _alone = cluster::lock::take_suite(&place)?;
     let program = binaries::build_suite(&place)?;
     cluster::ensure(&place, Some(wish.channel))?;
     if !wish.installed {
