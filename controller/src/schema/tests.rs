@@ -104,10 +104,10 @@ fn parameters_get_their_defaults_and_their_rules_hold() {
         &["must be distinct"],
     );
     reject(&PARAMETERS.replace("[10.0.0.0/24]", "[]"), &["cidrs"]);
-    reject(
-        &PARAMETERS.replace("cidrs", "cdirs"),
-        &["cdirs", "required field is missing"],
-    );
+    let (_, misspelt) = admitted(&PARAMETERS.replace("cidrs", "cdirs"));
+    assert_eq!(misspelt.len(), 2, "{misspelt:#?}");
+    assert!(misspelt[0].contains("did you mean \"cidrs\"?"), "{misspelt:#?}");
+    assert!(misspelt[1].contains("required field is missing"), "{misspelt:#?}");
 }
 
 #[test]
