@@ -286,8 +286,9 @@ fn backend_id(r: ServiceRef<'_>, port: u16, protocol: BackendProtocol, tls: Opti
 ///
 /// GEP-1911: `kubernetes.io/h2c` is HTTP/2 with prior knowledge, `kubernetes.io/ws` WebSocket over HTTP/1.1,
 /// `kubernetes.io/wss` the same over TLS; "if the protocol is not supported, the implementation MUST set ResolvedRefs to
-/// False with reason UnsupportedProtocol". Of names registered with IANA we know `http`, `https`, `grpc` and the common
-/// `http2`, `h2c`, `ws`, `wss`. One that says TLS needs a policy that says whom to trust. L4 takes any.
+/// False with reason UnsupportedProtocol". Of names registered with IANA, whose case says nothing (RFC 6335 §5.1), we know
+/// `http`, `https`, `grpc` and the common `http2`, `h2c`, `ws`, `wss`. One that says TLS needs a policy that says whom to
+/// trust. L4 takes any.
 fn protocol(carrier: Carrier, app_protocol: Option<&str>, tls: bool) -> Result<BackendProtocol, BackendFault> {
     match carrier {
         Carrier::Tcp => return Ok(BackendProtocol::Tcp),
@@ -295,7 +296,14 @@ fn protocol(carrier: Carrier, app_protocol: Option<&str>, tls: bool) -> Result<B
         Carrier::Http | Carrier::Grpc | Carrier::Ingress => {}
     }
     let unsupported = |message: String, fix| Err(fault(InvalidReason::UnsupportedProtocol, message, fix));
-    match app_protocol {
+    let name = app_protocol.map(|name| {
+        if name.contains('/') {
+            name.to_owned()
+        } else {
+            name.to_ascii_lowercase()
+        }
+    });
+    match name.as_deref() {
         None | Some("") if carrier == Carrier::Grpc => Ok(BackendProtocol::Http2),
         None | Some("") => Ok(BackendProtocol::Http1),
         Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Ok(BackendProtocol::Http2),
@@ -312,8 +320,8 @@ fn protocol(carrier: Carrier, app_protocol: Option<&str>, tls: bool) -> Result<B
         }
         Some("http" | "https" | "kubernetes.io/ws" | "ws" | "kubernetes.io/wss" | "wss") => Ok(BackendProtocol::Http1),
         Some(_) if carrier == Carrier::Ingress => Ok(BackendProtocol::Http1),
-        Some(name) => unsupported(
-            format!("appProtocol {name} is not known"),
+        Some(_) => unsupported(
+            format!("appProtocol {} is not known", app_protocol.unwrap_or_default()),
             "use http, kubernetes.io/h2c or kubernetes.io/ws, or leave appProtocol out",
         ),
     }
@@ -404,6 +412,18 @@ mod tests {
             spoken(Some("kubernetes.io/wss"), true),
             [Some(Http1), None, Some(Http1)]
         );
+    }
+
+    #[test]
+    fn the_case_of_a_registered_name_says_nothing() {
+        for tls in [false, true] {
+            assert_eq!(spoken(Some("HTTPS"), tls), spoken(Some("https"), tls));
+            assert_eq!(spoken(Some("Http"), tls), spoken(Some("http"), tls));
+            assert_eq!(
+                spoken(Some("Kubernetes.io/h2c"), tls),
+                [None, None, Some(BackendProtocol::Http1)]
+            );
+        }
     }
 
     #[test]
