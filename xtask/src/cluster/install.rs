@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::api::kubectl;
 use super::images;
@@ -46,6 +46,21 @@ pub(crate) fn pierhead(place: &Place, ebpf: &str, more: &[String]) -> Result<()>
         let _ = sh::run(kubectl(place).args(["get", "pods", "--namespace", NAMESPACE, "--output", "wide"]));
     }
     done.map(|_said| ())
+}
+
+/// How much of the kernel the installed nodes were told to use, as in `--ebpf`.
+///
+/// # Errors
+/// Pierhead is not installed.
+pub(crate) fn ebpf(place: &Place) -> Result<String> {
+    let nodes = ["get", "daemonset", "pierhead-node", "--namespace", NAMESPACE, "-o"];
+    let words = "jsonpath={.spec.template.spec.containers[0].args[*]}";
+    let words = sh::output(kubectl(place).args(nodes).arg(words))?;
+    let mode = words
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("--ebpf="))
+        .with_context(|| format!("the nodes are told no --ebpf: {words}"))?;
+    Ok(mode.to_owned())
 }
 
 /// Removes Pierhead; its kinds and what is of them stay.

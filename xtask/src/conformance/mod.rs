@@ -48,7 +48,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let _alone = cluster::lock::take_suite(&place)?;
     let program = binaries::build_suite(&place)?;
     cluster::ensure(&place, Some(wish.channel))?;
-    if !wish.installed {
+    if wish.installed {
+        // The report is named after it.
+        let mode = cluster::install::ebpf(&place)?;
+        if mode != wish.ebpf {
+            bail!("what is installed runs --ebpf={mode}: say `--ebpf {mode}`, or leave out `--installed`");
+        }
+    } else {
         image::make(&Order {
             profile: wish.profile.clone(),
             program: wish.program.clone(),
