@@ -80,6 +80,23 @@ fn install_upgrade_and_removal() {
         "{installed:?}"
     );
 
+    // An upgrade that changes every pod, and is seen through.
+    lab.install(&["--set", "log=debug"]).unwrap();
+    let history = lab.helm(&["history", RELEASE, "--namespace", NAMESPACE]).unwrap();
+    assert!(history.contains("deployed"), "{history}");
+
+    lab.uninstall().unwrap();
+    let left = objects(&lab).unwrap();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    let kept = lab
+        .kubectl(&["get", "crd", "gatewayparameters.pierhead.dev", "-o", "name"])
+        .unwrap();
+    assert!(
+        kept.contains("gatewayparameters"),
+        "removing the chart must not delete users' objects"
+    );
+
+    // With nothing installed: what another manager applied before would be merged into each.
     let with = |words: &[&str], name: &str| check(&lab, name, &template(&lab, words).unwrap()).unwrap();
     with(&[], "default");
     with(
@@ -101,22 +118,6 @@ fn install_upgrade_and_removal() {
         let text = std::fs::read_to_string(chart().join("..").join(file)).unwrap();
         check(&lab, file, &text).unwrap();
     }
-
-    // An upgrade that changes every pod, and is seen through.
-    lab.install(&["--set", "log=debug"]).unwrap();
-    let history = lab.helm(&["history", RELEASE, "--namespace", NAMESPACE]).unwrap();
-    assert!(history.contains("deployed"), "{history}");
-
-    lab.uninstall().unwrap();
-    let left = objects(&lab).unwrap();
-    assert!(left.is_empty(), "left behind: {left:?}");
-    let kept = lab
-        .kubectl(&["get", "crd", "gatewayparameters.pierhead.dev", "-o", "name"])
-        .unwrap();
-    assert!(
-        kept.contains("gatewayparameters"),
-        "removing the chart must not delete users' objects"
-    );
 
     lab.install(&[]).unwrap();
 }
