@@ -56,7 +56,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "test",
-        about: "checks and tests; without a name all but `cluster`; or some of: lint pure packets wire cluster all",
+        about: "checks and tests, all of them; or by name: lint pure packets wire cluster",
         run: test::run,
     },
     Verb {

@@ -1,5 +1,4 @@
-//! `test`: the checks and the tiers of tests. Without arguments those that need no cluster, which is what CI runs; `cluster` and
-//! `all` by name.
+//! `test`: the checks and the tiers of tests; without arguments all of them, which is what CI runs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -73,16 +72,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn wanted(args: &[String]) -> Result<Vec<Tier>> {
     let mut tiers = Vec::new();
-    let all = args.iter().any(|arg| arg == "all");
-    for arg in args.iter().filter(|arg| *arg != "all") {
+    for arg in args {
         let Some(&(_, tier)) = TIERS.iter().find(|(name, _)| name == arg) else {
-            bail!("no tier `{arg}`: there are lint, pure, packets, wire, cluster and all");
+            bail!("no tier `{arg}`: there are lint, pure, packets, wire and cluster");
         };
         tiers.push(tier);
     }
-    if all || args.is_empty() {
-        let every = TIERS.iter().map(|&(_, tier)| tier);
-        tiers = every.filter(|tier| all || *tier != Tier::Cluster).collect();
+    if args.is_empty() {
+        tiers = TIERS.iter().map(|&(_, tier)| tier).collect();
     }
     tiers.sort_unstable();
     tiers.dedup();
@@ -292,10 +289,9 @@ mod tests {
     }
 
     #[test]
-    fn no_word_means_every_tier_without_a_cluster_and_all_means_all() {
+    fn no_word_means_every_tier() {
         let every = [Tier::Lint, Tier::Pure, Tier::Packets, Tier::Wire, Tier::Cluster];
-        assert_eq!(wanted(&words("")).unwrap(), every[..4]);
-        assert_eq!(wanted(&words("all")).unwrap(), every);
+        assert_eq!(wanted(&words("")).unwrap(), every);
         assert_eq!(wanted(&words("wire pure")).unwrap(), [Tier::Pure, Tier::Wire]);
         assert!(wanted(&words("wires")).is_err());
     }

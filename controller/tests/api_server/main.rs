@@ -482,8 +482,10 @@ fn bare_writes(server: &ApiServer, count: usize) -> Duration {
             plural: "httproutes".into(),
         };
         let routes = Api::<DynamicObject>::namespaced_with(client, "default", &resource);
-        let parent =
-            json!({"controllerName": "example.com/other", "parentRef": {"name": "elsewhere"}, "conditions": []});
+        let condition = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let parent = json!({"controllerName": "example.com/other", "parentRef": {"name": "elsewhere"},
+            "conditions": [condition]});
         let patch = Patch::Merge(json!({"status": {"parents": [parent]}}));
         let start = Instant::now();
         let mut under_way = tokio::task::JoinSet::new();
