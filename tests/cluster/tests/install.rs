@@ -1,10 +1,11 @@
 //! Installing, upgrading and removing as users do, and what each manifest looks like to the API server.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use pierhead_cluster::helm::{RELEASE, chart, shown};
-use pierhead_cluster::lab::{Lab, NAMESPACE};
+use pierhead_cluster::lab::{Lab, NAMESPACE, eventually};
 use serde_json::Value;
 
 /// Every switch of the chart that makes one more object, or one differently.
@@ -86,8 +87,13 @@ fn install_upgrade_and_removal() {
     assert!(history.contains("deployed"), "{history}");
 
     lab.uninstall().unwrap();
-    let left = objects(&lab).unwrap();
-    assert!(left.is_empty(), "left behind: {left:?}");
+    // Pods go after what made them, when they have drained.
+    eventually("nothing is left behind", Duration::from_secs(60), || {
+        let left = objects(&lab)?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .unwrap();
     let kept = lab
         .kubectl(&["get", "crd", "gatewayparameters.pierhead.dev", "-o", "name"])
         .unwrap();
