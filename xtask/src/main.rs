@@ -61,7 +61,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        about: "run a rig; without a name it lists them",
+        about: "run a rig; without a name it lists them; `cluster` is by name, and not in `all`",
         run: bench::run,
     },
     Verb {

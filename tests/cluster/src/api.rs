@@ -1,13 +1,20 @@
 //! The API server, for objects of any kind as plain values.
 
 use anyhow::{Context, Result, bail, ensure};
+use futures_util::TryStreamExt as _;
 use http::{Method, Request, StatusCode};
 use kube::Client;
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::WatchEvent;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 /// Whose fields these are, for server-side apply.
 const MANAGER: &str = "pierhead-tests";
@@ -73,6 +80,61 @@ impl Api {
         self.send(Method::PATCH, &path, Some("application/apply-patch+yaml"), object)
             .and_then(|answer| answer.context("no such kind"))
             .with_context(|| format!("cannot apply {id}"))
+    }
+
+    /// Makes the object, which must not be there yet; the moment at which the API server acknowledged it.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub fn create(&self, object: &Value) -> Result<Instant> {
+        let id = Id::of(object)?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(id.collection())
+            .header("content-type", "application/json")
+            .body(Body::from(serde_json::to_vec(object)?))?;
+        self.runtime.block_on(async {
+            let answer = self.client.send(request).await?;
+            // The head is the acknowledgement; reading the object that follows is our own business.
+            let acknowledged = Instant::now();
+            let status = answer.status();
+            let body = answer.into_body().collect_bytes().await?;
+            ensure!(
+                status == StatusCode::CREATED,
+                "cannot create {id}: {status}: {}",
+                String::from_utf8_lossy(&body)
+            );
+            Ok(acknowledged)
+        })
+    }
+
+    /// Tells every object that a path lists, and then each as it changes, until it is enough. `heard` says whether it is.
+    ///
+    /// # Errors
+    /// The API server ends the watch, or it is never enough.
+    pub fn watch<T: Clone + DeserializeOwned>(
+        &self,
+        path: &str,
+        patience: Duration,
+        mut heard: impl FnMut(T) -> bool,
+    ) -> Result<()> {
+        let request = Request::builder().uri(format!("{path}?watch=true")).body(Vec::new())?;
+        let watching = async {
+            let mut events = pin!(self.client.request_events::<T>(request).await?);
+            while let Some(event) = events.try_next().await? {
+                let enough = match event {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) => heard(object),
+                    WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => false,
+                    WatchEvent::Error(status) => bail!("watch {path}: {status:?}"),
+                };
+                if enough {
+                    return Ok(());
+                }
+            }
+            bail!("the API server ended the watch of {path}")
+        };
+        let within = self.runtime.block_on(async { timeout(patience, watching).await });
+        within.with_context(|| format!("not within {patience:?}"))?
     }
 
     /// Changes what a merge patch names. `sub` is empty, or a sub-resource: `/status`, `/scale`.
@@ -174,6 +236,11 @@ impl Id {
 
     /// Where the API server has it.
     pub fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.name)
+    }
+
+    /// Where the API server has all of its kind, in its namespace.
+    pub fn collection(&self) -> String {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };
         let plural = plural(&self.kind);
         let within = if self.namespace.is_empty() {
@@ -181,7 +248,7 @@ impl Id {
         } else {
             format!("namespaces/{}/", self.namespace)
         };
-        format!("/{root}/{}/{within}{plural}/{}", self.api_version, self.name)
+        format!("/{root}/{}/{within}{plural}", self.api_version)
     }
 }
 

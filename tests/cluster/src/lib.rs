@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod faults;
+pub mod figures;
+mod front;
 pub mod helm;
 pub mod ingress;
 pub mod lab;

@@ -1,8 +1,9 @@
 //! Constant load from the client outside, and the count of what failed.
 //!
 //! Every worker asks at its own steady pace, on a connection that it keeps or on a new one each time. A request that
-//! was due while the one before hung counts as late, not as lost: what an outage costs shows as the longest time
-//! without a good answer.
+//! was due while the one before hung is left out, not lost: what an outage costs shows as the longest time without a
+//! good answer. Or workers catch up, and latency counts from when a request was due: then a stall is charged for everything
+//! that should have been asked meanwhile.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use pierhead_wire::client::{Client, Exchange, H1};
 
 /// How long a connection or an answer may take.
@@ -23,13 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub to: SocketAddr,
-    pub host: String,
+    /// Asked for in turn.
+    pub hosts: Vec<String>,
     pub path: String,
     /// Workers that keep their connection, and such that make a new one for each request.
     pub keeping: usize,
     pub fresh: usize,
     /// Between two requests of one worker.
     pub pace: Duration,
+    /// Whether what was due while the one before hung is asked for afterwards.
+    pub catches_up: bool,
 }
 
 /// Load that runs until it is ended.
@@ -50,6 +54,8 @@ pub struct Tally {
     /// The longest time in which nobody got a good answer, and such that a new connection took.
     pub gap: Duration,
     pub slowest: Duration,
+    /// Of every good answer.
+    pub latencies: Vec<Duration>,
     last_good: Option<Instant>,
 }
 
@@ -109,38 +115,45 @@ struct Worker {
 impl Worker {
     fn run(mut self, number: usize, stop: &AtomicBool, tally: &Mutex<Tally>) {
         let workers = u32::try_from(self.plan.keeping + self.plan.fresh).unwrap_or(1).max(1);
-        // Not all at once.
+        // Not all at once, and not all the same.
+        let mut turn = number * 7919;
         let mut due = Instant::now() + self.plan.pace / workers * u32::try_from(number).unwrap_or_default();
         while !stop.load(Ordering::Relaxed) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            let started = Instant::now();
-            let (result, reopened) = self.once();
+            let began = if self.plan.catches_up { due } else { Instant::now() };
+            let (result, reopened) = self.once(turn);
             let ended = Instant::now();
+            turn += 1;
             if let Ok(mut tally) = tally.lock() {
                 tally.reopened += u64::from(reopened);
                 match result {
-                    Ok(()) => tally.good(ended, ended - started),
+                    Ok(()) => tally.good(ended, ended.saturating_duration_since(began)),
                     Err(why) => *tally.failed.entry(short(&why)).or_default() += 1,
                 }
             }
-            due = (due + self.plan.pace).max(ended);
+            due += self.plan.pace;
+            if !self.plan.catches_up {
+                due = due.max(ended);
+            }
         }
     }
 
     /// One request; whether a kept connection had been closed and was opened again.
-    fn once(&mut self) -> (Result<()>, bool) {
+    fn once(&mut self, turn: usize) -> (Result<()>, bool) {
         let Some(kept) = self.kept.take() else {
-            return (self.on(None), false);
+            return (self.on(None, turn), false);
         };
-        match self.on(Some(kept)) {
+        match self.on(Some(kept), turn) {
             // RFC 9110 9.2.2 and 9112 9.3.1: an idempotent request on a connection that ended without an answer is
             // sent again.
-            Err(error) if is_clean_end(&error) => (self.on(None), true),
+            Err(error) if is_clean_end(&error) => (self.on(None, turn), true),
             other => (other, false),
         }
     }
 
-    fn on(&mut self, kept: Option<H1<TcpStream>>) -> Result<()> {
+    fn on(&mut self, kept: Option<H1<TcpStream>>, turn: usize) -> Result<()> {
+        let hosts = &self.plan.hosts;
+        let host = hosts.get(turn % hosts.len().max(1)).context("no host to ask for")?;
         let mut connection = match kept {
             Some(kept) => kept,
             None => {
@@ -149,7 +162,7 @@ impl Worker {
                 H1::new(stream)
             }
         };
-        let mut request = Exchange::new("GET", &self.plan.host, &self.plan.path);
+        let mut request = Exchange::new("GET", host, &self.plan.path);
         if !self.keeps {
             request = request.field("Connection", "close");
         }
@@ -189,6 +202,7 @@ impl Tally {
         self.good += 1;
         self.last_good = Some(now);
         self.slowest = self.slowest.max(took);
+        self.latencies.push(took);
     }
 
     fn gap_until(&mut self, now: Instant) {

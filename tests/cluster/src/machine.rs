@@ -1,16 +1,36 @@
 //! Reaching below Kubernetes: the cluster's daemons, its processes, its cables. Only what the cluster itself made.
 
+use std::fmt;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 use crate::lab::Lab;
 
 /// The namespaces of hosts and of what joins them begin so.
 const PREFIX: &str = "pierhead-lab-";
+
+/// A process of Pierhead in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    pid: i32,
+}
+
+/// Memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    pub resident: u64,
+    /// Pages that others have too count in part.
+    pub share: u64,
+    /// The most that was ever resident.
+    pub peak: u64,
+}
 
 impl Lab {
     /// Kills a daemon of the cluster, as a crash would.
@@ -43,7 +63,17 @@ impl Lab {
     /// # Errors
     /// One cannot be killed.
     pub fn kill_processes(&self, verb: &str, node: &str) -> Result<usize> {
-        let mut killed = 0;
+        let meant = self.processes(verb, node)?;
+        meant.iter().try_for_each(|process| kill(process.pid))?;
+        Ok(meant.len())
+    }
+
+    /// Every Pierhead process of the cluster that runs this verb; with `node` not empty only that node's.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn processes(&self, verb: &str, node: &str) -> Result<Vec<Process>> {
+        let mut found = Vec::new();
         for entry in fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
                 continue;
@@ -60,11 +90,11 @@ impl Lab {
                 && words.get(1) == Some(&verb)
                 && (node.is_empty() || words.contains(&named.as_str()));
             if is_meant && self.holds(pid) {
-                kill(pid)?;
-                killed += 1;
+                found.push(Process { pid });
             }
         }
-        Ok(killed)
+        found.sort();
+        Ok(found)
     }
 
     /// Whether the root of a process is in the folder of this cluster: that of a container of a node, never a stranger's.
@@ -107,6 +137,47 @@ impl Lab {
     }
 }
 
+impl Process {
+    /// What it has run so far: all its threads, those that have ended too.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn run_time(&self) -> Result<Duration> {
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.pid)).with_context(|| format!("{self} is gone"))?;
+        Ok(clock.now().with_context(|| format!("{self} is gone"))?.into())
+    }
+
+    /// What it holds of the machine's memory.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn memory(&self) -> Result<Memory> {
+        let read = |file: &str| {
+            fs::read_to_string(format!("/proc/{}/{file}", self.pid)).with_context(|| format!("{self} is gone"))
+        };
+        let (rollup, status) = (read("smaps_rollup")?, read("status")?);
+        Ok(Memory {
+            resident: bytes(&rollup, "Rss:")?,
+            share: bytes(&rollup, "Pss:")?,
+            peak: bytes(&status, "VmHWM:")?,
+        })
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {}", self.pid)
+    }
+}
+
+/// The value of a line such as `Rss:  123 kB`.
+fn bytes(text: &str, name: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kilobytes: u64 = kilobytes.with_context(|| format!("no {name}"))?.parse()?;
+    Ok(kilobytes * 1024)
+}
+
 fn kill(pid: i32) -> Result<()> {
     let status = Command::new("kill").args(["-9", &pid.to_string()]).status()?;
     ensure!(status.success(), "cannot kill {pid}");
@@ -123,4 +194,28 @@ fn ip(words: &[&str]) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_the_kernel_writes_it() {
+        let text =
+            "55d0-7ffe ---p 00000000 00:00 0  [rollup]\nRss:               11332 kB\nPss:                 987 kB\n";
+        assert_eq!(bytes(text, "Rss:").unwrap(), 11_332 * 1024);
+        assert_eq!(bytes(text, "Pss:").unwrap(), 987 * 1024);
+        assert!(bytes(text, "VmHWM:").is_err());
+    }
+
+    #[test]
+    fn a_process_has_run_and_holds_memory() {
+        let own = Process {
+            pid: std::process::id().cast_signed(),
+        };
+        assert!(own.run_time().unwrap() > Duration::ZERO);
+        let memory = own.memory().unwrap();
+        assert!(memory.share <= memory.resident && memory.share > 0 && memory.peak > 0);
+    }
 }

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::api::Id;
+use crate::front::{self, GATEWAY};
 use crate::ingress::backends;
 use crate::lab::{Lab, eventually};
 use crate::load::Plan;
@@ -14,7 +14,6 @@ use crate::load::Plan;
 pub(super) const NAMESPACE: &str = "faults";
 pub(super) const BACKEND: &str = "echo";
 pub(super) const ROUTE: &str = "load";
-const GATEWAY: &str = "front";
 const HOST: &str = "load.example.com";
 
 /// Workers of the load: no more requests can be in flight at once.
@@ -41,14 +40,7 @@ impl<'a> Stage<'a> {
             lab.api.apply(&object)?;
         }
         lab.rolled_out("Deployment", NAMESPACE, BACKEND, Duration::from_secs(60))?;
-        let gateway = Id::new("gateway.networking.k8s.io/v1", "Gateway", NAMESPACE, GATEWAY);
-        let address = eventually("the Gateway has an address", Duration::from_secs(30), || {
-            let object = lab.api.get(&gateway)?.context("no Gateway")?;
-            let text = object["status"]["addresses"][0]["value"]
-                .as_str()
-                .context("no address")?;
-            text.parse::<IpAddr>().context("no IP address")
-        })?;
+        let address = front::address(lab, NAMESPACE)?;
         eventually("a request gets through", Duration::from_secs(30), || {
             let response = lab.client.get(SocketAddr::new(address, 80), HOST, "/")?;
             ensure!(response.status == 200, "status {}", response.status);
@@ -61,11 +53,12 @@ impl<'a> Stage<'a> {
     pub fn plan(&self) -> Plan {
         Plan {
             to: SocketAddr::new(self.address, 80),
-            host: HOST.to_owned(),
+            hosts: vec![HOST.to_owned()],
             path: "/load".to_owned(),
             keeping: KEEPING,
             fresh: FRESH,
             pace: PACE,
+            catches_up: false,
         }
     }
 }
@@ -81,22 +74,10 @@ fn objects() -> Vec<Value> {
     }]);
     backend["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
     vec![
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        front::namespace(NAMESPACE),
         backend,
-        json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": NAMESPACE, "name": BACKEND},
-            "spec": {"selector": {"app": BACKEND}, "ports": [{"name": "http", "port": 80, "targetPort": 3000}]},
-        }),
-        json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-            "metadata": {"namespace": NAMESPACE, "name": GATEWAY},
-            "spec": {
-                "gatewayClassName": "pierhead",
-                "listeners": [{
-                    "name": "http", "protocol": "HTTP", "port": 80, "allowedRoutes": {"namespaces": {"from": "All"}},
-                }],
-            },
-        }),
+        front::service(NAMESPACE, BACKEND),
+        front::gateway(NAMESPACE),
         route(NAMESPACE, ROUTE, HOST, "/"),
     ]
 }

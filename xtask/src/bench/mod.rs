@@ -1,4 +1,6 @@
-//! `bench`: installs the peers, builds in release, runs a rig.
+//! `bench`: installs the peers, builds in release, runs a rig. `cluster` is one by name only: it needs a cluster.
+
+mod cluster;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,6 +31,12 @@ const CRATES: &[(&str, &str, &str)] = &[
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let rig = args.first().map_or("", String::as_str);
+    if rig == "cluster" {
+        return cluster::run(&args[1..]);
+    }
+    if rig.is_empty() {
+        sh::say("bench: `cluster` runs on the real cluster, by name only: `all` is without it. The others:");
+    }
     setup::tools()?;
     setup::debian_packages(PROGRAMS)?;
     ebpf::build()?;
