@@ -242,12 +242,12 @@ impl Node {
 
     /// What carries each bind, and why nothing better does.
     pub(crate) fn paths(&self) -> Vec<DataPathReport> {
-        let status = self.dataplane.status();
         let mut paths = self.state().paths.clone();
         if self.steering.is_some() {
             // The workers serve whatever is steered to them: only the kernel's word counts.
             return paths;
         }
+        let status = self.dataplane.status();
         // A bind that failed is tried again: what the workers say now is newer.
         for path in paths.iter_mut().filter(|path| path.path == DataPath::None) {
             if let Some(now) = status.binds.iter().find(|now| now.bind == path.bind) {
