@@ -20,7 +20,7 @@ use pierhead_gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet, ReferenceGrant, TCPRoute, TLSRoute,
     UDPRoute,
 };
-use pierhead_model::{Age, Map, Origin};
+use pierhead_model::{Age, Map, Origin, intern};
 use serde::{Serialize, Serializer};
 
 /// Everything a translation looks at. Cluster-scoped objects have the empty namespace.
@@ -99,10 +99,10 @@ impl<T> Objects<T> {
     /// Returns what stood there before.
     pub fn insert(&mut self, namespace: &str, name: &str, object: Arc<T>) -> Option<Arc<T>> {
         if let Some(names) = self.by_namespace.get_mut(namespace) {
-            return Arc::make_mut(names).insert(name.into(), object);
+            return Arc::make_mut(names).insert(intern(name), object);
         }
-        let names: ByName<T> = [(name.into(), object)].into();
-        self.by_namespace.insert(namespace.into(), names.into());
+        let names: ByName<T> = [(intern(name), object)].into();
+        self.by_namespace.insert(intern(namespace), names.into());
         None
     }
 
@@ -170,8 +170,8 @@ pub struct ObjectName {
 impl ObjectName {
     pub fn new(namespace: &str, name: &str) -> Self {
         Self {
-            namespace: namespace.into(),
-            name: name.into(),
+            namespace: intern(namespace),
+            name: intern(name),
         }
     }
 
@@ -215,8 +215,8 @@ pub fn age(meta: &ObjectMeta) -> Age {
             .creation_timestamp
             .as_ref()
             .map_or(i64::MAX, |time| time.0.as_second()),
-        namespace: namespace(meta).into(),
-        name: name(meta).into(),
+        namespace: intern(namespace(meta)),
+        name: intern(name(meta)),
     }
 }
 

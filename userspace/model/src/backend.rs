@@ -2,7 +2,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
-use crate::{CertificateId, Filter, Hostname, Origin, TrustId};
+use crate::{CertificateId, Filter, Hostname, Origin, TrustId, intern};
 
 macro_rules! id {
     ($(#[$doc:meta] $name:ident)*) => {$(
@@ -12,7 +12,7 @@ macro_rules! id {
 
         impl $name {
             pub fn new(text: &str) -> Self {
-                Self(text.into())
+                Self(intern(text))
             }
 
             pub fn as_str(&self) -> &str {

@@ -2,6 +2,8 @@ use std::{borrow::Borrow, cmp::Ordering, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
+use crate::intern;
+
 /// A host name as compared by the data plane: ASCII lower case, no port, no trailing dot, or an IP literal.
 ///
 /// Syntax: RFC 1123 labels (1–63 of `[a-z0-9_-]`, not starting or ending with `-`), at most 253 characters.
@@ -40,7 +42,7 @@ impl Hostname {
             return bad("it is empty");
         }
         if bare.parse::<IpAddr>().is_ok() {
-            return Ok(Self(bare.to_ascii_lowercase().into()));
+            return Ok(Self(intern(&bare.to_ascii_lowercase())));
         }
         if bare.len() > 253 {
             return bad("it is longer than 253 characters");
@@ -59,7 +61,7 @@ impl Hostname {
                 return bad("labels consist of letters, digits and hyphens");
             }
         }
-        Ok(Self(bare.to_ascii_lowercase().into()))
+        Ok(Self(intern(&bare.to_ascii_lowercase())))
     }
 
     pub fn as_str(&self) -> &str {

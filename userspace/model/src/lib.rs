@@ -13,6 +13,7 @@ mod bind;
 mod client_address;
 mod filter;
 mod host;
+mod intern;
 mod l4;
 mod limits;
 mod map;
@@ -37,6 +38,7 @@ pub use filter::{
     MirrorFraction, PathRewrite, RedirectFilter, RedirectPort, UrlRewriteFilter,
 };
 pub use host::{HostPattern, Hostname, InvalidHostname, WildcardDepth};
+pub use intern::intern;
 pub use l4::{L4Route, SniRoute};
 pub use limits::Limits;
 pub use map::{Changes, Iter, Map};

@@ -2,6 +2,8 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
+use crate::intern;
+
 /// The Kubernetes object that caused something, for logs, metrics, problems and status.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Origin {
@@ -15,9 +17,9 @@ pub struct Origin {
 impl Origin {
     pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
         Self {
-            kind: kind.into(),
-            namespace: namespace.into(),
-            name: name.into(),
+            kind: intern(kind),
+            namespace: intern(namespace),
+            name: intern(name),
         }
     }
 }

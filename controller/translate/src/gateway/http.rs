@@ -1,13 +1,13 @@
 //! HTTPRoute: matches, timeouts and retries.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use pierhead_gateway_api::{
     HTTPHeaderMatch, HTTPRoute, HTTPRouteMatch, HTTPRouteRetry, HTTPRouteTimeouts, MatchType, PathMatchType,
 };
 use pierhead_model::{
     HeaderMatch, HeaderName, HttpMatch, HttpRule, Method, PathMatch, Pattern, QueryMatch, Retry, RouteFlavor, Timeouts,
-    ValueMatch,
+    ValueMatch, intern,
 };
 
 use super::{
@@ -81,7 +81,7 @@ fn http_match(spec: &HTTPRouteMatch) -> Result<HttpMatch, Fault> {
     let value = spec.path.value.as_str();
     let rooted = || {
         if value.starts_with('/') {
-            Ok(Arc::from(value))
+            Ok(intern(value))
         } else {
             Err(unsupported(format!("path {value:?} does not start with /")))
         }

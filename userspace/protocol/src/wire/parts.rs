@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use pierhead_model::{HeaderName, HeaderValue, HostPattern, Hostname, Method, Origin, Pattern, WildcardDepth};
+use pierhead_model::{HeaderName, HeaderValue, HostPattern, Hostname, Method, Origin, Pattern, WildcardDepth, intern};
 
 use super::{At, Malformed, Wire};
 
@@ -50,7 +50,7 @@ impl Wire for Arc<str> {
     }
 
     fn from_message(message: String) -> Result<Self, Malformed> {
-        Ok(message.into())
+        Ok(intern(&message))
     }
 }
 
