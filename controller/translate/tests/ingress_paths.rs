@@ -61,7 +61,7 @@ fn check(specs: &[Value], expected: &[(&str, &str)]) {
         panic!("{listener:?}")
     };
     let routes = snapshot.routes.values().map(|route| (route, ()));
-    let table = RouteTable::compile(&listener.id, options.host_selection, routes, None);
+    let table = RouteTable::compile(&listener.id, options.host_selection, routes, None, &[]);
     for (url, service) in expected {
         let slash = url.find('/').expect("a path");
         let request = Get {

@@ -96,6 +96,7 @@ fn main() {
                 HostSelection::FallThrough,
                 routes.iter().map(|r| (r, ())),
                 previous,
+                &[],
             )
         };
         let started = Instant::now();

@@ -17,14 +17,14 @@ pub trait Request {
 }
 
 /// What remains to be checked once the path is known to match.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Condition {
     method: Option<Box<str>>,
     headers: Box<[(HeaderName, Value)]>,
     query: Box<[(Box<str>, Value)]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Value {
     Exact(Box<str>),
     Regex(Regex),
@@ -67,6 +67,11 @@ impl Condition {
                 .map(|q| Some((q.name.as_ref().into(), Value::compile(&q.value)?)))
                 .collect::<Option<_>>()?,
         })
+    }
+
+    /// Whether it holds for every request.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.method.is_none() && self.headers.is_empty() && self.query.is_empty()
     }
 
     pub(crate) fn holds<R: Request + ?Sized>(&self, request: &R) -> bool {

@@ -10,24 +10,45 @@ use crate::{
 };
 
 /// One match of one rule.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Candidate<T> {
-    pub(crate) rank: Rank,
-    pub(crate) path: PathMatch,
-    pub(crate) condition: Condition,
+    /// `None` holds for every request.
+    pub(crate) condition: Option<Box<Condition>>,
     pub(crate) rule: T,
+}
+
+impl<T> Candidate<T> {
+    fn holds<R: Request + ?Sized>(&self, request: &R) -> bool {
+        self.condition.as_ref().is_none_or(|condition| condition.holds(request))
+    }
+}
+
+/// A candidate with what decides where it goes. That is needed once: there are many candidates, and a table lives long.
+#[derive(Debug)]
+pub(crate) struct Entry<'r, T> {
+    pub(crate) rank: Rank,
+    pub(crate) path: &'r PathMatch,
+    pub(crate) candidate: Candidate<T>,
 }
 
 /// Candidates by path. Each list is in order of rank; the places are visited in the order of [`Rank`]'s path classes, so
 /// the first candidate whose condition holds is the best.
 #[derive(Debug)]
 pub(crate) struct PathIndex<T> {
-    exact: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
-    regexes: Option<Regexes<T>>,
     /// A segment trie; node 0 is the root, `Prefix /`.
-    nodes: Vec<Node<T>>,
-    grpc_methods: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
-    fallback: Vec<Candidate<T>>,
+    nodes: Box<[Node<T>]>,
+    /// Whatever is no prefix: most hosts have prefixes only.
+    others: Option<Box<Others<T>>>,
+}
+
+type ByText<T> = HashMap<Box<str>, Box<[Candidate<T>]>, RandomState>;
+
+#[derive(Debug)]
+struct Others<T> {
+    exact: ByText<T>,
+    regexes: Option<Regexes<T>>,
+    grpc_methods: ByText<T>,
+    fallback: Box<[Candidate<T>]>,
 }
 
 #[derive(Debug)]
@@ -42,14 +63,18 @@ struct Regexes<T> {
 #[derive(Debug)]
 struct Node<T> {
     children: Children,
-    candidates: Vec<Candidate<T>>,
+    candidates: Box<[Candidate<T>]>,
 }
 
 /// Nodes by segment: a short list is faster to look through than to hash.
 #[derive(Debug)]
 enum Children {
     Few(Vec<(Box<str>, usize)>),
-    Many(HashMap<Box<str>, usize, RandomState>),
+    #[expect(
+        clippy::box_collection,
+        reason = "seldom there, and most nodes have no children: each is as large as this"
+    )]
+    Many(Box<HashMap<Box<str>, usize, RandomState>>),
 }
 
 impl Children {
@@ -64,11 +89,14 @@ impl Children {
 
     fn insert(&mut self, segment: &str, node: usize) {
         match self {
-            Self::Few(list) if list.len() < Self::FEW => list.push((segment.into(), node)),
+            Self::Few(list) if list.len() < Self::FEW => {
+                list.reserve_exact(1);
+                list.push((segment.into(), node));
+            }
             Self::Few(list) => {
                 let mut map: HashMap<_, _, RandomState> = std::mem::take(list).into_iter().collect();
                 map.insert(segment.into(), node);
-                *self = Self::Many(map);
+                *self = Self::Many(Box::new(map));
             }
             Self::Many(map) => {
                 map.insert(segment.into(), node);
@@ -77,65 +105,55 @@ impl Children {
     }
 }
 
-impl<T> Node<T> {
-    fn new() -> Self {
-        Self {
-            children: Children::Few(Vec::new()),
-            candidates: Vec::new(),
-        }
-    }
+/// An index in the making: lists that still grow.
+struct Draft<T> {
+    nodes: Vec<(Children, Vec<Candidate<T>>)>,
+    exact: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
+    patterns: Vec<Regex>,
+    by_regex: Vec<Candidate<T>>,
+    grpc_methods: HashMap<Box<str>, Vec<Candidate<T>>, RandomState>,
+    fallback: Vec<Candidate<T>>,
 }
 
-/// Nodes of the trie that a request path can visit without a heap allocation.
-const SHALLOW: usize = 24;
-
-impl<T> PathIndex<T> {
-    pub(crate) fn new(mut candidates: Vec<Candidate<T>>) -> Self {
-        candidates.sort_by(|a, b| a.rank.cmp(&b.rank));
-        let mut index = Self {
+impl<T> Draft<T> {
+    fn new() -> Self {
+        Self {
+            nodes: vec![(Children::Few(Vec::new()), Vec::new())],
             exact: HashMap::default(),
-            regexes: None,
-            nodes: vec![Node::new()],
+            patterns: Vec::new(),
+            by_regex: Vec::new(),
             grpc_methods: HashMap::default(),
             fallback: Vec::new(),
-        };
-        let mut patterns = Vec::new();
-        let mut by_regex = Vec::new();
-        for candidate in candidates {
-            if candidate.rank.is_fallback() {
-                index.fallback.push(candidate);
-                continue;
+        }
+    }
+
+    fn add(&mut self, Entry { rank, path, candidate }: Entry<'_, T>) {
+        if rank.is_fallback() {
+            self.fallback.push(candidate);
+            return;
+        }
+        match path {
+            PathMatch::Exact(path) => self.exact.entry(path.as_ref().into()).or_default().push(candidate),
+            PathMatch::GrpcMethod(name) => {
+                self.grpc_methods
+                    .entry(name.as_ref().into())
+                    .or_default()
+                    .push(candidate);
             }
-            match &candidate.path {
-                PathMatch::Exact(path) => index.exact.entry(path.as_ref().into()).or_default().push(candidate),
-                PathMatch::GrpcMethod(name) => {
-                    index
-                        .grpc_methods
-                        .entry(name.as_ref().into())
-                        .or_default()
-                        .push(candidate);
+            PathMatch::Regex(pattern) => {
+                // `translate` lets no pattern through that does not compile.
+                if let Some(regex) = compile_pattern(pattern) {
+                    self.patterns.push(regex);
+                    self.by_regex.push(candidate);
                 }
-                PathMatch::Regex(pattern) => {
-                    // `translate` lets no pattern through that does not compile.
-                    if let Some(regex) = compile_pattern(pattern) {
-                        patterns.push(regex);
-                        by_regex.push(candidate);
-                    }
-                }
-                PathMatch::Prefix(prefix) => {
-                    let node = index.node_of(&prefix.clone());
-                    if let Some(node) = index.nodes.get_mut(node) {
-                        node.candidates.push(candidate);
-                    }
+            }
+            PathMatch::Prefix(prefix) => {
+                let node = self.node_of(prefix);
+                if let Some((_, candidates)) = self.nodes.get_mut(node) {
+                    candidates.push(candidate);
                 }
             }
         }
-        index.regexes = (!patterns.is_empty()).then(|| Regexes {
-            set: RegexSet::new(patterns.iter().map(Regex::as_str)).ok(),
-            each: patterns,
-            candidates: by_regex,
-        });
-        index
     }
 
     /// The node of a prefix, made where missing. A trailing slash is ignored.
@@ -144,42 +162,68 @@ impl<T> PathIndex<T> {
         let trimmed = prefix.trim_end_matches('/');
         for segment in trimmed.strip_prefix('/').into_iter().flat_map(|p| p.split('/')) {
             let next = self.nodes.len();
-            let Some(node) = self.nodes.get_mut(at) else { return 0 };
-            at = node.children.get(segment).unwrap_or_else(|| {
-                node.children.insert(segment, next);
+            let Some((children, _)) = self.nodes.get_mut(at) else {
+                return 0;
+            };
+            at = children.get(segment).unwrap_or_else(|| {
+                children.insert(segment, next);
                 next
             });
             if at == next {
-                self.nodes.push(Node::new());
+                self.nodes.push((Children::Few(Vec::new()), Vec::new()));
             }
         }
         at
     }
 
+    fn done(self) -> PathIndex<T> {
+        let boxed = |map: HashMap<Box<str>, Vec<_>, RandomState>| -> ByText<T> {
+            map.into_iter().map(|(text, list)| (text, list.into())).collect()
+        };
+        let regexes = (!self.patterns.is_empty()).then(|| Regexes {
+            set: RegexSet::new(self.patterns.iter().map(Regex::as_str)).ok(),
+            each: self.patterns,
+            candidates: self.by_regex,
+        });
+        let only_prefixes =
+            self.exact.is_empty() && regexes.is_none() && self.grpc_methods.is_empty() && self.fallback.is_empty();
+        let nodes = self.nodes.into_iter().map(|(children, candidates)| Node {
+            children,
+            candidates: candidates.into(),
+        });
+        PathIndex {
+            nodes: nodes.collect(),
+            others: (!only_prefixes).then(|| {
+                Box::new(Others {
+                    exact: boxed(self.exact),
+                    regexes,
+                    grpc_methods: boxed(self.grpc_methods),
+                    fallback: self.fallback.into(),
+                })
+            }),
+        }
+    }
+}
+
+/// Nodes of the trie that a request path can visit without a heap allocation.
+const SHALLOW: usize = 24;
+
+impl<T> PathIndex<T> {
+    pub(crate) fn new(mut entries: Vec<Entry<'_, T>>) -> Self {
+        entries.sort_by(|a, b| a.rank.cmp(&b.rank));
+        let mut draft = Draft::new();
+        for entry in entries {
+            draft.add(entry);
+        }
+        draft.done()
+    }
+
     /// The best candidate for the request.
     pub(crate) fn find<R: Request + ?Sized>(&self, request: &R) -> Option<&Candidate<T>> {
         let path = request.path();
-        let first = |list: &'_ [Candidate<T>]| list.iter().position(|c| c.condition.holds(request));
-        if let Some(list) = self.exact.get(path)
-            && let Some(found) = first(list)
-        {
-            return list.get(found);
-        }
-        if let Some(regexes) = &self.regexes {
-            let holds = |n: &usize| regexes.candidates.get(*n).filter(|c| c.condition.holds(request));
-            let found = match &regexes.set {
-                Some(set) => set.matches(path.as_bytes()).iter().find_map(|n| holds(&n)),
-                None => (0..regexes.each.len()).find_map(|n| {
-                    regexes
-                        .each
-                        .get(n)
-                        .filter(|r| r.is_match(path.as_bytes()))
-                        .and_then(|_| holds(&n))
-                }),
-            };
-            if found.is_some() {
-                return found;
-            }
+        let others = self.others.as_deref();
+        if let Some(found) = others.and_then(|others| others.before_prefixes(path, request)) {
+            return Some(found);
         }
         let mut visited = smallvec::SmallVec::<[usize; SHALLOW]>::new();
         let mut at = 0;
@@ -190,22 +234,38 @@ impl<T> PathIndex<T> {
             visited.push(at);
         }
         let deep = visited.iter().rev().filter_map(|n| self.nodes.get(*n));
-        let deepest = deep
-            .flat_map(|node| &node.candidates)
-            .find(|c| c.condition.holds(request));
+        let deepest = deep.flat_map(|node| &node.candidates).find(|c| c.holds(request));
         deepest
-            .or_else(|| self.find_grpc(path, request))
-            .or_else(|| {
-                self.nodes
-                    .first()?
-                    .candidates
-                    .iter()
-                    .find(|c| c.condition.holds(request))
-            })
-            .or_else(|| self.fallback.iter().find(|c| c.condition.holds(request)))
+            .or_else(|| others.and_then(|others| others.grpc(path, request)))
+            .or_else(|| first(&self.nodes.first()?.candidates, request))
+            .or_else(|| first(&others?.fallback, request))
+    }
+}
+
+fn first<'c, T, R: Request + ?Sized>(list: &'c [Candidate<T>], request: &R) -> Option<&'c Candidate<T>> {
+    list.iter().find(|candidate| candidate.holds(request))
+}
+
+impl<T> Others<T> {
+    /// What is better than any prefix.
+    fn before_prefixes<R: Request + ?Sized>(&self, path: &str, request: &R) -> Option<&Candidate<T>> {
+        if let Some(list) = self.exact.get(path)
+            && let Some(found) = first(list, request)
+        {
+            return Some(found);
+        }
+        let regexes = self.regexes.as_ref()?;
+        let holds = |n: usize| regexes.candidates.get(n).filter(|c| c.holds(request));
+        match &regexes.set {
+            Some(set) => set.matches(path.as_bytes()).iter().find_map(holds),
+            None => (0..regexes.each.len()).find_map(|n| {
+                let regex = regexes.each.get(n)?;
+                regex.is_match(path.as_bytes()).then(|| holds(n))?
+            }),
+        }
     }
 
-    fn find_grpc<R: Request + ?Sized>(&self, path: &str, request: &R) -> Option<&Candidate<T>> {
+    fn grpc<R: Request + ?Sized>(&self, path: &str, request: &R) -> Option<&Candidate<T>> {
         if self.grpc_methods.is_empty() {
             return None;
         }
@@ -213,9 +273,6 @@ impl<T> PathIndex<T> {
         if service.is_empty() {
             return None;
         }
-        self.grpc_methods
-            .get(method)?
-            .iter()
-            .find(|c| c.condition.holds(request))
+        first(self.grpc_methods.get(method)?, request)
     }
 }

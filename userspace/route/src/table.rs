@@ -5,12 +5,12 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use pierhead_model::{HostPattern, HostSelection, HttpRoute, HttpRule, ListenerId, PathMatch};
+use pierhead_model::{Attachment, HostPattern, HostSelection, HttpRoute, HttpRule, ListenerId, PathMatch};
 
 use crate::{
     HostMap, Rank,
     condition::{Condition, Request},
-    paths::{Candidate, PathIndex},
+    paths::{Candidate, Entry, PathIndex},
 };
 
 /// The routes of one listener, ready to be asked.
@@ -18,9 +18,10 @@ use crate::{
 /// `T` is what the caller keeps per route (compiled backends, metric cells): a cheap handle, such as an `Arc`.
 #[derive(Debug)]
 pub struct RouteTable<T> {
+    listener: ListenerId,
     selection: HostSelection,
     /// Everything it was compiled from, in the order of route ids.
-    sources: Vec<Source<T>>,
+    sources: Box<[Source<T>]>,
     hosts: HostMap<Arc<HostRules<T>>>,
 }
 
@@ -34,15 +35,16 @@ struct Source<T> {
 #[derive(Debug)]
 struct HostRules<T> {
     /// The routes with rules under this host, in the order of route ids.
-    sources: Vec<Source<T>>,
+    sources: Box<[Source<T>]>,
     paths: PathIndex<Target<T>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Target<T> {
     route: Arc<HttpRoute>,
     handle: T,
-    rule: usize,
+    rule: u32,
+    alternative: u32,
 }
 
 /// The rule that serves a request.
@@ -53,13 +55,18 @@ pub struct Found<'t, T> {
     pub handle: &'t T,
     /// Index into `route.rules`.
     pub rule_number: usize,
-    /// The path match that held: a prefix rewrite replaces what it matched.
-    pub path: &'t PathMatch,
+    /// Index into the rule's `matches`.
+    alternative: usize,
 }
 
-impl<T> Found<'_, T> {
-    pub fn rule(&self) -> Option<&HttpRule> {
+impl<'t, T> Found<'t, T> {
+    pub fn rule(&self) -> Option<&'t HttpRule> {
         self.route.rules.get(self.rule_number)
+    }
+
+    /// The path match that held: a prefix rewrite replaces what it matched.
+    pub fn path(&self) -> Option<&'t PathMatch> {
+        Some(&self.rule()?.matches.get(self.alternative)?.path)
     }
 }
 
@@ -67,13 +74,15 @@ impl<T: Clone + PartialEq> RouteTable<T> {
     /// Compiles those of `routes` that are attached to `listener`.
     ///
     /// Work is proportional to what changed since `previous` (same `Arc` and equal handle is unchanged), but for one
-    /// comparison per route and one copy of the map of hosts.
+    /// comparison per route and one copy of the map of hosts. Hosts that mean the same in one of `siblings` share its memory:
+    /// the listeners of a Gateway often have the same routes.
     #[allow(single_use_lifetimes, reason = "`impl Trait` in argument position cannot elide it")]
     pub fn compile<'a>(
         listener: &ListenerId,
         selection: HostSelection,
         routes: impl IntoIterator<Item = (&'a Arc<HttpRoute>, T)>,
         previous: Option<&Self>,
+        siblings: &[&Self],
     ) -> Self {
         let mut sources: Vec<_> = routes
             .into_iter()
@@ -105,14 +114,31 @@ impl<T: Clone + PartialEq> RouteTable<T> {
             let mut now: Vec<_> = stay.chain(come).cloned().collect();
             now.sort_by(|a, b| a.route.id.cmp(&b.route.id));
             if !now.is_empty() {
-                hosts.insert(host, Arc::new(compile_host(listener, host, now)));
+                let same = siblings
+                    .iter()
+                    .find_map(|sibling| sibling.same_host(host, &now, listener));
+                let rules = same.unwrap_or_else(|| Arc::new(compile_host(listener, host, now)));
+                hosts.insert(host, rules);
             }
         }
         Self {
+            listener: listener.clone(),
             selection,
-            sources,
+            sources: sources.into(),
             hosts,
         }
+    }
+
+    /// The rules of `host`, if they are what `sources` would come to for `listener`.
+    fn same_host(&self, host: &HostPattern, sources: &[Source<T>], listener: &ListenerId) -> Option<Arc<HostRules<T>>> {
+        let rules = self.hosts.get(host)?;
+        let same = |(a, b): (&Source<T>, &Source<T>)| {
+            Arc::ptr_eq(&a.route, &b.route)
+                && a.handle == b.handle
+                && inherits(&a.route, &self.listener, host) == inherits(&b.route, listener, host)
+        };
+        let all = rules.sources.len() == sources.len() && rules.sources.iter().zip(sources).all(same);
+        all.then(|| Arc::clone(rules))
     }
 }
 
@@ -162,11 +188,11 @@ impl<T> RouteTable<T> {
                 .find_map(|rules| rules.paths.find(request)),
             HostSelection::BestOnly => hosts.best(request.host()).and_then(|rules| rules.paths.find(request)),
         };
-        found.map(|candidate| Found {
-            route: &candidate.rule.route,
-            handle: &candidate.rule.handle,
-            rule_number: candidate.rule.rule,
-            path: &candidate.path,
+        found.map(|Candidate { rule: target, .. }| Found {
+            route: &target.route,
+            handle: &target.handle,
+            rule_number: target.rule as usize,
+            alternative: target.alternative as usize,
         })
     }
 
@@ -191,37 +217,48 @@ fn hosts_of<'a>(route: &'a HttpRoute, listener: &ListenerId) -> Vec<&'a HostPatt
     hosts
 }
 
+/// Whether rules of `route` that name no hosts of their own stand under `host`.
+fn inherits(route: &HttpRoute, listener: &ListenerId, host: &HostPattern) -> bool {
+    let attached = |a: &Attachment| a.listener == *listener && a.hosts.contains(host);
+    route.attachments.iter().any(attached)
+}
+
 fn compile_host<T: Clone>(listener: &ListenerId, host: &HostPattern, sources: Vec<Source<T>>) -> HostRules<T> {
-    let mut candidates = Vec::new();
+    let mut entries = Vec::new();
     for Source { route, handle } in &sources {
-        let inherited = route
-            .attachments
-            .iter()
-            .any(|a| a.listener == *listener && a.hosts.contains(host));
+        let inherited = inherits(route, listener, host);
         for (number, rule) in route.rules.iter().enumerate() {
             let stands_here = rule.hosts.as_ref().map_or(inherited, |own| own.contains(host));
             if !stands_here {
                 continue;
             }
             for (alternative, wanted) in rule.matches.iter().enumerate() {
-                // `translate` lets no pattern through that does not compile.
-                if let Some(condition) = Condition::compile(wanted) {
-                    candidates.push(Candidate {
-                        rank: Rank::of(&route.age, rule, number, wanted, alternative),
-                        path: wanted.path.clone(),
-                        condition,
+                // `translate` lets no pattern through that does not compile, nor so many of anything.
+                let (Some(condition), Ok(rule_number), Ok(alternative_number)) = (
+                    Condition::compile(wanted),
+                    u32::try_from(number),
+                    u32::try_from(alternative),
+                ) else {
+                    continue;
+                };
+                entries.push(Entry {
+                    rank: Rank::of(&route.age, rule, number, wanted, alternative),
+                    path: &wanted.path,
+                    candidate: Candidate {
+                        condition: (!condition.is_empty()).then(|| Box::new(condition)),
                         rule: Target {
                             route: Arc::clone(route),
                             handle: handle.clone(),
-                            rule: number,
+                            rule: rule_number,
+                            alternative: alternative_number,
                         },
-                    });
-                }
+                    },
+                });
             }
         }
     }
     HostRules {
-        paths: PathIndex::new(candidates),
-        sources,
+        paths: PathIndex::new(entries),
+        sources: sources.into(),
     }
 }

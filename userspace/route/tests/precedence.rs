@@ -149,7 +149,7 @@ fn route(name: &str, created: i64, hosts: &[&str], rules: Vec<HttpRule>) -> Arc<
 }
 
 fn table(selection: HostSelection, routes: &[Arc<HttpRoute>]) -> RouteTable<()> {
-    RouteTable::compile(&listener(), selection, routes.iter().map(|r| (r, ())), None)
+    RouteTable::compile(&listener(), selection, routes.iter().map(|r| (r, ())), None, &[])
 }
 
 fn hit(table: &RouteTable<()>, request: &Asked) -> Option<String> {
@@ -380,6 +380,7 @@ fn an_unchanged_host_is_taken_over_and_a_changed_one_is_not() {
             HostSelection::FallThrough,
             routes.iter().copied(),
             previous,
+            &[],
         )
     };
     let first = compile(&[(&a, 0), (&b, 0)], None);
@@ -411,6 +412,42 @@ fn an_unchanged_host_is_taken_over_and_a_changed_one_is_not() {
         &7,
         "a changed handle is not lost"
     );
+}
+
+/// A second listener of the same Gateway.
+fn other_listener() -> ListenerId {
+    ListenerId {
+        name: "other".into(),
+        ..listener()
+    }
+}
+
+#[test]
+fn listeners_with_the_same_routes_share_them() {
+    let both = |name: &str, hosts: &[&str]| {
+        let mut route = HttpRoute::clone(&route(name, 0, hosts, vec![rule(name, vec![prefix("/")])]));
+        let hosts = route.attachments[0].hosts.clone();
+        let listener = other_listener();
+        route.attachments.push(Attachment { listener, hosts });
+        Arc::new(route)
+    };
+    let (a, b) = (both("a", &["a.com"]), both("b", &["b.com"]));
+    let only_here = route("c", 0, &["b.com"], vec![rule("c", vec![prefix("/c")])]);
+    let routes = [&a, &b, &only_here];
+    let with = |listener: &ListenerId, siblings: &[&RouteTable<Arc<()>>], handle: &Arc<()>| {
+        let routes = routes.iter().map(|route| (*route, Arc::clone(handle)));
+        RouteTable::compile(listener, HostSelection::FallThrough, routes, None, siblings)
+    };
+    let handle = Arc::new(());
+    let first = with(&listener(), &[], &handle);
+    let alone = Arc::strong_count(&handle);
+    let second = with(&other_listener(), &[&first], &handle);
+    let shared = Arc::strong_count(&handle) - alone;
+    drop(second);
+    let _apart = with(&other_listener(), &[], &handle);
+    let apart = Arc::strong_count(&handle) - alone;
+    // Of each of its two hosts a table holds the route twice: as a source and as a candidate.
+    assert_eq!((shared, apart), (2 + 2, 2 + 4), "a.com is shared, b.com differs");
 }
 
 /// Looks at everything: the definition that the table must agree with.
@@ -508,13 +545,41 @@ proptest! {
         let first_routes = build(&before, &[]);
         let second_routes = build(&after, &first_routes);
         let compile = |routes: &[Arc<HttpRoute>], previous| {
-            RouteTable::compile(&listener(), HostSelection::FallThrough, routes.iter().map(|r| (r, ())), previous)
+            RouteTable::compile(&listener(), HostSelection::FallThrough, routes.iter().map(|r| (r, ())), previous, &[])
         };
         let first = compile(&first_routes, None);
         let (second, fresh) = (compile(&second_routes, Some(&first)), compile(&second_routes, None));
         let request = Asked { host, path, query: None, method: "GET".into(), headers: Vec::new() };
         prop_assert_eq!(hit(&second, &request), hit(&fresh, &request));
         prop_assert_eq!(second.host_count(), fresh.host_count());
+    }
+
+    /// A table that shares what it can with those of other listeners answers as one that shares nothing.
+    #[test]
+    fn sharing_changes_no_answer(
+        spec in proptest::collection::vec((any::<bool>(), any::<bool>(), 0usize..4, 0usize..4, prop::option::of(0usize..4)), 0..6),
+        host in "([ab]\\.){0,2}[ac]",
+    ) {
+        let hosts = ["", "c", "*.c", "a.c"];
+        let pattern = |at: usize| HostPattern::parse(hosts[at], WildcardDepth::Many).unwrap();
+        let routes: Vec<_> = spec.iter().enumerate().map(|(n, (here, there, a, b, own))| {
+            let mut one = rule(&format!("{n}"), vec![prefix("/")]);
+            one.hosts = own.map(|own| vec![pattern(own)]);
+            let mut made = HttpRoute::clone(&route(&format!("r{n}"), 0, &[], vec![one, rule(&format!("plain{n}"), vec![prefix("/p")])]));
+            let attach = |listener, at| Attachment { listener, hosts: vec![pattern(at)] };
+            made.attachments = [(*here, listener(), *a), (*there, other_listener(), *b)]
+                .into_iter().filter(|(attached, ..)| *attached).map(|(_, listener, at)| attach(listener, at)).collect();
+            Arc::new(made)
+        }).collect();
+        let compile = |listener: &ListenerId, siblings: &[&RouteTable<()>]| {
+            RouteTable::compile(listener, HostSelection::FallThrough, routes.iter().map(|r| (r, ())), None, siblings)
+        };
+        let first = compile(&listener(), &[]);
+        let (sharing, alone) = (compile(&other_listener(), &[&first]), compile(&other_listener(), &[]));
+        for path in ["/", "/p"] {
+            let request = Asked { host: host.clone(), path: path.into(), query: None, method: "GET".into(), headers: Vec::new() };
+            prop_assert_eq!(hit(&sharing, &request), hit(&alone, &request));
+        }
     }
 
     #[test]

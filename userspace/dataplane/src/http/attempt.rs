@@ -125,7 +125,7 @@ impl<C: Client> Work<'_, '_, C> {
             let others = plan.backend.endpoints().choice().len() > tried.len();
             let random = self.cx.local().pool.random();
             let idempotent = scratch.request.method.is_idempotent();
-            let again = retry::again(plan.rule.retry.as_ref(), failed, count, others, idempotent, random);
+            let again = retry::again(plan.rule.retry.as_deref(), failed, count, others, idempotent, random);
             let Some(delay) = again.filter(|_| self.tape.is_replayable() && !self.client.is_started()) else {
                 return stop.map_err(|(reply, _)| reply);
             };

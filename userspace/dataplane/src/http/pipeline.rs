@@ -23,9 +23,9 @@ use super::{
     policy::{
         cors::Cors, ext_authz::Change, forwarded, forwarded::Said, host, path, redirect, rewrite, stream, timeouts,
     },
-    pump::{self, Patience, Sending},
+    pump::{self, Passing, Patience, Sending},
     reply::Reply,
-    rules::{Filters, Rule, Step},
+    rules::{Filters, RouteHandle, Rule, Step},
     tape::Tape,
     timer::Timer,
     tunnel,
@@ -151,7 +151,15 @@ pub(super) struct Work<'w, 'r, C> {
 struct Matched<'r> {
     listener: &'r ListenerRuntime,
     rule: &'r Rule,
-    path: &'r PathMatch,
+    found: Found<'r, RouteHandle>,
+}
+
+impl<'r> Matched<'r> {
+    /// The path match that held.
+    fn path(&self) -> Result<&'r PathMatch, Reply> {
+        // It was looked up in the route that it was compiled from.
+        self.found.path().ok_or_else(|| Reply::new(500, Reason::Internal))
+    }
 }
 
 /// What the filters did not change: see [`Work::filter`].
@@ -361,15 +369,10 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             head: &scratch.request,
         };
         let none = || Reply::new(404, Reason::NoRoute);
-        let Found {
-            route,
-            handle,
-            rule_number,
-            path,
-        } = site.table.find(&view).ok_or_else(none)?;
-        self.facts.route = Some(&route.id.0);
-        let rule = handle.rule(rule_number).ok_or_else(none)?;
-        Ok(Matched { listener, rule, path })
+        let found = site.table.find(&view).ok_or_else(none)?;
+        self.facts.route = Some(&found.route.id.0);
+        let rule = found.handle.rule(found.rule_number).ok_or_else(none)?;
+        Ok(Matched { listener, rule, found })
     }
 
     /// Before `100 Continue` is sent: a client that asks first learns the answer without sending the body.
@@ -432,14 +435,14 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             match step {
                 Step::Modify(modifier) => modifier.apply(&mut head.headers),
                 Step::Rewrite(filter) => {
-                    let rewritten = rewrite::apply(filter, matched.path, head);
+                    let rewritten = rewrite::apply(filter, matched.path()?, head);
                     rewritten.map_err(|_| Reply::new(500, Reason::Internal))?;
                 }
                 Step::Redirect(filter) => {
                     let place = redirect::Place {
                         https: self.cx.https,
                         port: matched.listener.model.port,
-                        found: matched.path,
+                        found: matched.path()?,
                     };
                     let location = redirect::location(filter, head, place);
                     let mut reply = Reply::new(filter.status, Reason::Redirected);
@@ -465,7 +468,7 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         let invalid = || Reply::new(500, Reason::BackendInvalid);
         let backend = picked.backend.ok_or_else(invalid)?;
         backend.usable().map_err(|_| invalid())?;
-        let filters = rule.of_backend.get(picked.number).ok_or_else(invalid)?;
+        let filters = rule.of_backend(picked.number);
         Ok((backend, filters))
     }
 
@@ -521,10 +524,13 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             self.client,
             self.tape,
             &mut upstream,
-            sending,
             self.timer,
             patience,
-            &mut bytes,
+            Passing {
+                sending,
+                bytes: &mut bytes,
+                pipes: &self.cx.conn.worker.pipes,
+            },
         );
         let relayed = relayed.await;
         self.facts.bytes_out = bytes;

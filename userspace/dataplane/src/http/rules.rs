@@ -1,8 +1,8 @@
 //! Routes as the pipeline executes them: filters sorted by what they act on, backends resolved.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
-use pierhead_model::{Filter, HttpRoute, RedirectFilter, Retry, Timeouts, UrlRewriteFilter};
+use pierhead_model::{Filter, HttpRoute, HttpRule, RedirectFilter, Retry, Timeouts, UrlRewriteFilter};
 
 use super::policy::{cors::Cors, external_auth::ExternalAuth, headers::Modifier, mirror::Mirror};
 use crate::upstream::{Backends, Weighted};
@@ -19,12 +19,60 @@ struct CompiledRoute {
 /// One rule of a route.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    pub(crate) filters: Filters,
+    pub(crate) filters: MaybeFilters,
     pub(crate) backends: Weighted,
-    /// Filters of the backend references, by their number.
-    pub(crate) of_backend: Box<[Filters]>,
+    /// Filters of the backend references, by their number; empty where none has any.
+    of_backend: Box<[MaybeFilters]>,
     pub(crate) timeouts: Timeouts,
-    pub(crate) retry: Option<Retry>,
+    pub(crate) retry: Option<Box<Retry>>,
+}
+
+/// Filters where there mostly are none: a route is held many thousand times, so what it does not have takes no room.
+#[derive(Debug)]
+pub(crate) struct MaybeFilters(Option<Box<Filters>>);
+
+static NONE: Filters = Filters {
+    unsupported: false,
+    cors: None,
+    steps: Vec::new(),
+    mirrors: Vec::new(),
+    response: Vec::new(),
+};
+
+impl MaybeFilters {
+    fn compile(models: &[Filter], backends: &Backends) -> Self {
+        Self((!models.is_empty()).then(|| Box::new(Filters::compile(models, backends))))
+    }
+}
+
+impl Deref for MaybeFilters {
+    type Target = Filters;
+
+    fn deref(&self) -> &Filters {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl Rule {
+    fn compile(rule: &HttpRule, backends: &Backends) -> Self {
+        let bare = rule.backends.iter().all(|share| share.filters.is_empty());
+        let shares = if bare { &[][..] } else { &rule.backends };
+        Self {
+            filters: MaybeFilters::compile(&rule.filters, backends),
+            backends: Weighted::compile(&rule.backends, backends),
+            of_backend: shares
+                .iter()
+                .map(|share| MaybeFilters::compile(&share.filters, backends))
+                .collect(),
+            timeouts: rule.timeouts,
+            retry: rule.retry.clone().map(Box::new),
+        }
+    }
+
+    /// Filters of the backend reference of this number.
+    pub(crate) fn of_backend(&self, number: usize) -> &Filters {
+        self.of_backend.get(number).map_or(&NONE, Deref::deref)
+    }
 }
 
 /// The filters of a rule, of a backend reference, or of a listener.
@@ -81,17 +129,7 @@ impl Filters {
 
 impl RouteHandle {
     pub(crate) fn compile(route: &Arc<HttpRoute>, backends: &Backends) -> Self {
-        let rules = route.rules.iter().map(|rule| Rule {
-            filters: Filters::compile(&rule.filters, backends),
-            backends: Weighted::compile(&rule.backends, backends),
-            of_backend: rule
-                .backends
-                .iter()
-                .map(|share| Filters::compile(&share.filters, backends))
-                .collect(),
-            timeouts: rule.timeouts,
-            retry: rule.retry.clone(),
-        });
+        let rules = route.rules.iter().map(|rule| Rule::compile(rule, backends));
         Self(Arc::new(CompiledRoute { rules: rules.collect() }))
     }
 

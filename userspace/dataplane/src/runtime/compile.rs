@@ -38,6 +38,12 @@ struct Kept {
     routes: Vec<(Arc<HttpRoute>, RouteHandle)>,
 }
 
+/// Route tables of this pass, by the owner of their listener.
+type Siblings = HashMap<Origin, Vec<Arc<RouteTable<RouteHandle>>>, RandomState>;
+
+/// Among how many listeners of one owner equal hosts are looked for.
+const SIBLINGS: usize = 16;
+
 type Routes = HashMap<ListenerId, Vec<(Arc<HttpRoute>, RouteHandle)>, RandomState>;
 
 impl Compiler {
@@ -57,6 +63,7 @@ impl Compiler {
         self.tls.update(&snapshot);
         let routes = self.routes(&snapshot, &backends);
         let mut kept = HashMap::default();
+        let mut siblings = Siblings::default();
         let mut binds = BindTable::default();
         for (key, bind) in &snapshot.binds {
             let listeners: Vec<_> = bind
@@ -68,7 +75,11 @@ impl Compiler {
                         return Arc::clone(&done.runtime);
                     }
                     let routes = routes.get(&listener.id).cloned().unwrap_or_default();
-                    let next = self.listener(listener, &routes, &backends);
+                    let tables = siblings.entry(listener.id.owner.clone()).or_default();
+                    let next = self.listener(listener, &routes, &backends, tables);
+                    if let Some(site) = next.http().filter(|_| tables.len() < SIBLINGS) {
+                        tables.push(Arc::clone(&site.table));
+                    }
                     let runtime = Arc::clone(&next);
                     kept.insert(listener.id.clone(), Kept { runtime, routes });
                     next
@@ -135,6 +146,7 @@ impl Compiler {
         listener: &Arc<Listener>,
         routes: &[(Arc<HttpRoute>, RouteHandle)],
         backends: &Backends,
+        siblings: &[Arc<RouteTable<RouteHandle>>],
     ) -> Arc<ListenerRuntime> {
         let old = self.listeners.get(&listener.id);
         let same_routes = |kept: &Kept| {
@@ -145,7 +157,7 @@ impl Compiler {
                     .zip(routes)
                     .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
         };
-        let protocol = self.protocol(listener, routes, backends, old, same_routes);
+        let protocol = self.protocol(listener, routes, (backends, siblings), old, same_routes);
         if let Some(old) = old.filter(|old| old.runtime.model == *listener && same_routes(old))
             && same_protocol(&old.runtime.protocol, &protocol)
         {
@@ -164,7 +176,7 @@ impl Compiler {
         &self,
         listener: &Listener,
         routes: &[(Arc<HttpRoute>, RouteHandle)],
-        backends: &Backends,
+        (backends, siblings): (&Backends, &[Arc<RouteTable<RouteHandle>>]),
         old: Option<&Kept>,
         same_routes: impl Fn(&Kept) -> bool,
     ) -> Protocol {
@@ -174,11 +186,13 @@ impl Compiler {
                 .filter(|site| site.options.host_selection == options.host_selection && old.is_some_and(&same_routes));
             let table = reusable.map_or_else(
                 || {
+                    let siblings: Vec<_> = siblings.iter().map(|table| &**table).collect();
                     Arc::new(RouteTable::compile(
                         &listener.id,
                         options.host_selection,
                         routes.iter().map(|(route, handle)| (route, handle.clone())),
                         old_site.map(|site| &*site.table),
+                        &siblings,
                     ))
                 },
                 |site| Arc::clone(&site.table),

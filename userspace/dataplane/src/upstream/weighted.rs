@@ -12,7 +12,7 @@ use super::{Backend, Backends};
 #[derive(Debug)]
 pub(crate) struct Weighted {
     /// Shares cumulated, ascending; entries without a share are left out.
-    entries: Vec<Entry>,
+    entries: Box<[Entry]>,
     total: u64,
     /// Coprime with `total`, near `total` divided by the golden ratio: visits every position once per round, and
     /// neighbours are far apart.
@@ -53,7 +53,7 @@ impl Weighted {
             });
         }
         Self {
-            entries,
+            entries: entries.into(),
             total: end,
             stride: stride(end),
             turn: AtomicU64::new(0),
