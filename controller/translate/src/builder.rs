@@ -6,8 +6,8 @@ use std::{
 };
 
 use pierhead_model::{
-    Announcer, Backend, Endpoints, EndpointsId, HttpRoute, Map, Origin, OwnedPrefix, Ownership, Problem, RouteId,
-    Severity, Snapshot, Transport,
+    Announcer, Backend, BackendId, Endpoints, EndpointsId, HttpRoute, Map, Origin, OwnedPrefix, Ownership, Problem,
+    RouteId, Severity, Snapshot, Transport,
 };
 
 use crate::{
@@ -38,6 +38,8 @@ pub struct Builder<'w> {
     /// What does not come from routes that are remembered. The first of a name counts.
     routes: Vec<Arc<HttpRoute>>,
     backends: Vec<Arc<Backend>>,
+    /// Backends of this translation: routes that send to the same one share it.
+    made_backends: BTreeMap<BackendId, Arc<Backend>>,
     endpoints: Vec<Arc<Endpoints>>,
     /// How many backends and endpoints there were before those of remembered routes.
     before: (usize, usize),
@@ -70,6 +72,7 @@ impl<'w> Builder<'w> {
             recording: None,
             routes: Vec::new(),
             backends: Vec::new(),
+            made_backends: BTreeMap::new(),
             endpoints: Vec::new(),
             before: (0, 0),
             lessened: Vec::new(),
@@ -131,7 +134,8 @@ impl<'w> Builder<'w> {
         });
     }
 
-    pub fn add_route(&mut self, route: HttpRoute) {
+    pub fn add_route(&mut self, mut route: HttpRoute) {
+        route.shrink_to_fit();
         let route = shared(&route.id.clone(), route, self.previous.map(|p| &p.routes));
         match &mut self.recording {
             Some(recording) => recording.routes.push(route),
@@ -140,7 +144,15 @@ impl<'w> Builder<'w> {
     }
 
     pub(crate) fn add_backend(&mut self, backend: Backend) {
-        let backend = shared(&backend.id.clone(), backend, self.previous.map(|p| &p.backends));
+        let known = self.made_backends.get(&backend.id).filter(|known| ***known == backend);
+        let backend = match known {
+            Some(known) => Arc::clone(known),
+            None => {
+                let backend = shared(&backend.id.clone(), backend, self.previous.map(|p| &p.backends));
+                self.made_backends.insert(backend.id.clone(), Arc::clone(&backend));
+                backend
+            }
+        };
         match &mut self.recording {
             Some(recording) if recording.backends.iter().any(|known| known.id == backend.id) => {}
             Some(recording) => recording.backends.push(backend),

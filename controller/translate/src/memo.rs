@@ -15,9 +15,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use pierhead_gateway_api::{GRPCRoute, HTTPRoute, ReferenceGrant, RouteStatus};
-use pierhead_model::{
-    Backend, BackendId, Endpoints, EndpointsId, HttpRoute, ListenerId, Map, Origin, Problem, RouteId,
-};
+use pierhead_model::{Backend, BackendId, Endpoints, EndpointsId, HttpRoute, ListenerId, Map, Problem, RouteId};
 
 use crate::{
     ObjectName, World,
@@ -40,6 +38,18 @@ pub(crate) struct Recording {
     pub(crate) services: Vec<ObjectName>,
     /// It read more than is compared.
     pub(crate) unrepeatable: bool,
+}
+
+impl Recording {
+    /// Gives back what its lists have room for and do not hold.
+    fn shrink_to_fit(&mut self) {
+        self.routes.shrink_to_fit();
+        self.backends.shrink_to_fit();
+        self.endpoints.shrink_to_fit();
+        self.problems.shrink_to_fit();
+        self.listeners.shrink_to_fit();
+        self.services.shrink_to_fit();
+    }
 }
 
 /// A route by kind and name, in the order of translation.
@@ -163,9 +173,8 @@ pub(crate) struct Sum {
     problems: Map<Problem, u32>,
     /// How many routes count as attached to each listener.
     attached: BTreeMap<usize, u32>,
-    /// How many routes name each listener, attached or not.
-    naming: BTreeMap<ListenerId, u32>,
-    by_listener: Map<(ListenerId, RouteId), ()>,
+    /// The routes that name each listener, attached or not.
+    naming: BTreeMap<ListenerId, Map<RouteId, ()>>,
     by_service: Map<(ObjectName, RouteKey), ()>,
     unrepeatable: BTreeSet<RouteKey>,
 }
@@ -186,10 +195,7 @@ impl Sum {
 
     /// Routes that name `listener`.
     pub(crate) fn naming(&self, listener: &ListenerId) -> impl Iterator<Item = &RouteId> {
-        let first = (listener.clone(), RouteId(Origin::new("", "", "")));
-        let from = self.by_listener.starting_at(&first);
-        let own = from.take_while(move |((other, _), ())| *other == first.0);
-        own.map(|((_, route), ())| route)
+        self.naming.get(listener).into_iter().flat_map(Map::keys)
     }
 
     /// Routes that read `service`.
@@ -201,13 +207,12 @@ impl Sum {
     }
 
     /// Adds what a route came to, which is not part of it.
-    pub(crate) fn add(&mut self, key: RouteKey, recording: Recording) {
+    pub(crate) fn add(&mut self, key: RouteKey, mut recording: Recording) {
+        recording.shrink_to_fit();
         for route in &recording.routes {
             for attachment in &route.attachments {
-                let named = (attachment.listener.clone(), route.id.clone());
-                if self.by_listener.insert(named, ()).is_none() {
-                    *self.naming.entry(attachment.listener.clone()).or_default() += 1;
-                }
+                let naming = self.naming.entry(attachment.listener.clone()).or_default();
+                naming.insert(route.id.clone(), ());
             }
             self.routes.insert(route.id.clone(), Arc::clone(route));
         }
@@ -244,9 +249,11 @@ impl Sum {
         };
         for route in &recording.routes {
             for attachment in &route.attachments {
-                let named = (attachment.listener.clone(), route.id.clone());
-                if self.by_listener.remove(&named).is_some() {
-                    less(&mut self.naming, &attachment.listener);
+                if let Some(naming) = self.naming.get_mut(&attachment.listener) {
+                    naming.remove(&route.id);
+                    if naming.is_empty() {
+                        self.naming.remove(&attachment.listener);
+                    }
                 }
             }
             self.routes.remove(&route.id);

@@ -31,6 +31,32 @@ pub struct HttpRoute {
     pub rules: Vec<HttpRule>,
 }
 
+impl HttpRoute {
+    /// Gives back what its lists have room for and do not hold: there are many routes, and they stay.
+    pub fn shrink_to_fit(&mut self) {
+        for attachment in &mut self.attachments {
+            attachment.hosts.shrink_to_fit();
+        }
+        for rule in &mut self.rules {
+            for wanted in &mut rule.matches {
+                wanted.headers.shrink_to_fit();
+                wanted.query.shrink_to_fit();
+            }
+            if let Some(hosts) = &mut rule.hosts {
+                hosts.shrink_to_fit();
+            }
+            for share in &mut rule.backends {
+                share.filters.shrink_to_fit();
+            }
+            rule.matches.shrink_to_fit();
+            rule.filters.shrink_to_fit();
+            rule.backends.shrink_to_fit();
+        }
+        self.attachments.shrink_to_fit();
+        self.rules.shrink_to_fit();
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum RouteFlavor {
     Http,

@@ -21,9 +21,9 @@ mod route;
 mod service;
 mod tls;
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use pierhead_gateway_api::{ProtocolType, TLSModeType};
+use pierhead_gateway_api::{ProtocolType, RouteStatus, TLSModeType};
 use pierhead_model::{BindAddress, BindKey, BindPort, HostSelection, HttpOptions, Listener, ListenerKind, Transport};
 
 use self::{
@@ -61,6 +61,24 @@ pub(crate) fn select<'w>(builder: &mut Builder<'w>) -> Selected<'w> {
     Selected(Gateways::new(builder, &classes))
 }
 
+/// Statuses that were made lately. Routes of one Gateway mostly have the same one, and each is written to memory once.
+#[derive(Default)]
+struct Recent(VecDeque<Arc<RouteStatus>>);
+
+impl Recent {
+    const MOST: usize = 8;
+
+    fn share(&mut self, status: RouteStatus) -> Arc<RouteStatus> {
+        if let Some(known) = self.0.iter().find(|known| ***known == status) {
+            return Arc::clone(known);
+        }
+        let status = Arc::new(status);
+        self.0.truncate(Self::MOST - 1);
+        self.0.push_front(Arc::clone(&status));
+        status
+    }
+}
+
 /// Claims binds and adds routes for every Gateway that is ours.
 pub(crate) fn translate<'w>(
     builder: &mut Builder<'w>,
@@ -73,6 +91,7 @@ pub(crate) fn translate<'w>(
 
     let context = memo::Context::new(world, &builder.settings.gateway_controller, gateways.context(&policies));
     let (mut memo, dirty) = Memo::new(world, context, &builder.slices, builder.previous_memo);
+    let mut recent = Recent::default();
     for key in dirty {
         let ObjectName { namespace, name } = &key.name;
         builder.record();
@@ -88,7 +107,7 @@ pub(crate) fn translate<'w>(
         };
         let mut recording = builder.recorded();
         if let Some(status) = status {
-            recording.status = status.map(Arc::new);
+            recording.status = status.map(|status| recent.share(status));
             memo.sum.add(key, recording);
         }
     }

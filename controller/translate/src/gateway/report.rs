@@ -72,7 +72,7 @@ pub(super) fn route<R: Route>(
 ) -> RouteStatus {
     let origin = origin(R::KIND, route.metadata());
     let generation = route.metadata().generation;
-    let mut parents = Vec::new();
+    let mut parents = Vec::with_capacity(attached.len());
     let mut counted = BTreeSet::new();
     for parent in attached {
         let accepted = match (&parent.landings, outcome.rejection()) {

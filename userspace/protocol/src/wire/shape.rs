@@ -146,10 +146,12 @@ macro_rules! wire_lists {
             fn from_message(message: Self::Message) -> Result<Self, $crate::wire::Malformed> {
                 use $crate::wire::At as _;
 
-                let values = message.into_iter().enumerate();
-                values
-                    .map(|(number, value)| $crate::wire::Wire::from_message(value).at(&format!("[{number}]")))
-                    .collect()
+                // Collected as a `Result` it would have room for four.
+                let mut values = Self::with_capacity(message.len());
+                for (number, value) in message.into_iter().enumerate() {
+                    values.push($crate::wire::Wire::from_message(value).at(&format!("[{number}]"))?);
+                }
+                Ok(values)
             }
         }
     )*};
