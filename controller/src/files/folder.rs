@@ -33,8 +33,24 @@ pub struct Folder {
     files: BTreeMap<PathBuf, File>,
     /// What is wrong with the folder itself, or with what is no file.
     faults: Vec<FileProblem>,
+    /// The folders in it, as last listed.
+    folders: BTreeSet<PathBuf>,
+    /// Some of it is reached by links.
+    linked: bool,
+    merged: Merged,
     /// The hash of each object's body when it was last read, and its generation.
     generations: HashMap<Origin, (u64, i64)>,
+}
+
+/// The objects of all files together, each once: of two with one name the first in path order counts.
+#[derive(Debug, Default)]
+struct Merged {
+    world: World,
+    objects: usize,
+    /// Those that do not count.
+    twice: Vec<FileProblem>,
+    /// Is to be made anew.
+    stale: bool,
 }
 
 #[derive(Debug, Default)]
@@ -51,12 +67,14 @@ struct File {
 }
 
 /// What a scan found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
     /// Objects or problems are not what they were.
     pub(crate) changed: bool,
-    /// Something may change without a further event: look again soon.
-    pub(crate) unsettled: bool,
+    /// What may change without a further event: look at it again soon.
+    pub(crate) unsettled: BTreeSet<PathBuf>,
+    /// The folder itself could not be listed.
+    pub(crate) lost: bool,
 }
 
 impl Folder {
@@ -69,6 +87,12 @@ impl Folder {
             path: path.to_owned(),
             files: BTreeMap::new(),
             faults: Vec::new(),
+            folders: BTreeSet::new(),
+            linked: false,
+            merged: Merged {
+                stale: true,
+                ..Merged::default()
+            },
             generations: HashMap::new(),
         };
         let listing = listing::list(path)?;
@@ -78,6 +102,51 @@ impl Folder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether some of it is reached by links, so that not all changes are told.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.linked
+    }
+
+    /// Reads what changed of `paths`, and nothing else. `None`: that is not enough, everything is to be looked at, for a folder
+    /// came or went, or there are links.
+    pub(crate) fn look(&mut self, paths: &BTreeSet<PathBuf>, now: SystemTime) -> Option<Scan> {
+        if self.linked || !self.faults.is_empty() {
+            return None;
+        }
+        let mut found = Vec::new();
+        for path in paths {
+            let inner = path.strip_prefix(&self.path).ok()?;
+            if listing::is_hidden(inner) {
+                continue;
+            }
+            if !self.folders.contains(inner.parent()?) {
+                return None;
+            }
+            match listing::look(path) {
+                listing::Look::File(_) if !listing::is_manifest(inner) => {}
+                listing::Look::File(stamp) => {
+                    let known = self.files.contains_key(inner);
+                    if !known && self.files.len() >= listing::MAX_FILES {
+                        return None;
+                    }
+                    found.push((inner.to_owned(), Some(stamp)));
+                }
+                listing::Look::Gone if self.files.contains_key(inner) => found.push((inner.to_owned(), None)),
+                listing::Look::Gone if !self.folders.contains(inner) => {}
+                listing::Look::Gone | listing::Look::Other => return None,
+            }
+        }
+        let mut scan = Scan::default();
+        for (inner, stamp) in found {
+            match stamp {
+                Some(stamp) => self.seen(inner, stamp, now, &mut scan),
+                None => self.missed(inner, now, &mut scan),
+            }
+        }
+        self.merge();
+        Some(scan)
     }
 
     /// Reads what changed since the last time. Files whose time stamps could hide a change are compared by content.
@@ -91,7 +160,8 @@ impl Folder {
                 self.faults = vec![fault];
                 Scan {
                     changed,
-                    unsettled: true,
+                    lost: true,
+                    ..Scan::default()
                 }
             }
         }
@@ -123,6 +193,8 @@ impl Folder {
             .collect();
         scan.changed |= faults != self.faults;
         self.faults = faults;
+        self.folders = listing.folders;
+        self.linked = listing.linked;
 
         let gone: Vec<PathBuf> = self
             .files
@@ -135,26 +207,42 @@ impl Folder {
             if listing.faults.keys().any(|fault| path.starts_with(fault)) {
                 continue;
             }
-            let Some(file) = self.files.get_mut(&path) else {
-                continue;
-            };
-            let since = *file.missing_since.get_or_insert(now);
-            if now.duration_since(since).is_ok_and(|gone| gone >= GRACE) {
-                self.files.remove(&path);
-                scan.changed = true;
-            } else {
-                scan.unsettled = true;
-            }
+            self.missed(path, now, &mut scan);
         }
         for (path, stamp) in listing.files {
-            let fresh = stamp.is_fresh(now);
-            scan.unsettled |= fresh;
-            let same = self.files.get(&path).is_some_and(|file| file.stamp == Some(stamp));
-            if !same || fresh {
-                self.read_file(&path, stamp, now, &mut scan);
-            }
+            self.seen(path, stamp, now, &mut scan);
         }
+        self.merge();
         scan
+    }
+
+    /// A known file is not there.
+    fn missed(&mut self, path: PathBuf, now: SystemTime, scan: &mut Scan) {
+        let Some(file) = self.files.get_mut(&path) else {
+            return;
+        };
+        let since = *file.missing_since.get_or_insert(now);
+        if now.duration_since(since).is_ok_and(|gone| gone >= GRACE) {
+            self.files.remove(&path);
+            self.merged.stale = true;
+            scan.changed = true;
+        } else {
+            scan.unsettled.insert(path);
+        }
+    }
+
+    /// A file is there.
+    fn seen(&mut self, path: PathBuf, stamp: Stamp, now: SystemTime, scan: &mut Scan) {
+        let fresh = stamp.is_fresh(now);
+        let same = self.files.get(&path).is_some_and(|file| file.stamp == Some(stamp));
+        if !same || fresh {
+            self.read_file(&path, stamp, now, scan);
+        } else if let Some(file) = self.files.get_mut(&path) {
+            file.missing_since = None;
+        }
+        if fresh {
+            scan.unsettled.insert(path);
+        }
     }
 
     fn read_file(&mut self, path: &Path, stamp: Stamp, now: SystemTime, scan: &mut Scan) {
@@ -192,7 +280,7 @@ impl Folder {
                 let since = *file.missing_since.get_or_insert(now);
                 if now.duration_since(since).is_ok_and(|gone| gone < GRACE) {
                     file.stamp = None;
-                    scan.unsettled = true;
+                    scan.unsettled.insert(path.to_owned());
                     return;
                 }
             }
@@ -206,12 +294,14 @@ impl Folder {
                 .insert(object.origin.clone(), (object.body_hash, object.generation));
         }
         let file = self.files.entry(path.to_owned()).or_default();
+        let before: Vec<(Origin, u64)> = file.objects.iter().map(|one| (one.origin.clone(), one.hash)).collect();
         *file = File {
             stamp: Some(stamp),
             text_hash,
             parts,
             ..merge(std::mem::take(file), made)
         };
+        self.merged.replace(&before, &file.objects);
         self.forget_generations();
         scan.changed = true;
     }
@@ -254,9 +344,17 @@ impl Folder {
 
     /// Everything that is in force, as `translate` reads it.
     pub fn world(&self) -> World {
+        self.merged.world.clone()
+    }
+
+    /// Puts all files together again, where that was not done on the way.
+    fn merge(&mut self) {
+        if !std::mem::take(&mut self.merged.stale) {
+            return;
+        }
         let mut world = World::default();
         let mut namespaces = BTreeSet::from(["default"]);
-        let (chosen, _) = self.chosen();
+        let (chosen, twice) = self.chosen();
         for (origin, (_, object)) in &chosen {
             object.typed.insert(&origin.namespace, &origin.name, &mut world);
             if !origin.namespace.is_empty() {
@@ -268,14 +366,19 @@ impl Folder {
                 world.namespaces.insert("", name, content::implied_namespace(name));
             }
         }
-        world
+        self.merged = Merged {
+            objects: chosen.len(),
+            world,
+            twice,
+            stale: false,
+        };
     }
 
     /// What is wrong with the files, in path order.
     pub fn problems(&self) -> Vec<FileProblem> {
         let mut problems = self.faults.clone();
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
-        problems.extend(self.chosen().1);
+        problems.extend(self.merged.twice.iter().cloned());
         problems.sort();
         problems
     }
@@ -317,12 +420,29 @@ impl Folder {
 
     /// How many objects are in force.
     pub fn len(&self) -> usize {
-        self.chosen().0.len()
+        self.merged.objects
     }
 
     /// Whether nothing is in force.
     pub fn is_empty(&self) -> bool {
         self.files.values().all(|file| file.objects.is_empty())
+    }
+}
+
+impl Merged {
+    /// A file had these objects, by their hash, and has those now.
+    fn replace(&mut self, before: &[(Origin, u64)], now: &[Object]) {
+        let same_names = before.len() == now.len() && before.iter().zip(now).all(|(old, new)| old.0 == new.origin);
+        // What counts of several is decided over all files.
+        if self.stale || !same_names || !self.twice.is_empty() {
+            self.stale = true;
+            return;
+        }
+        for ((origin, hash), object) in before.iter().zip(now) {
+            if *hash != object.hash {
+                object.typed.insert(&origin.namespace, &origin.name, &mut self.world);
+            }
+        }
     }
 }
 

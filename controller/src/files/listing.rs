@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 /// Largest file read. 40,000 routes are some 24 MB.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Most files of one folder.
-const MAX_FILES: usize = 20_000;
+pub(crate) const MAX_FILES: usize = 20_000;
 /// Deepest sub-folder; also what ends a circle of links.
 const MAX_DEPTH: usize = 16;
 
@@ -65,6 +65,38 @@ impl Stamp {
 pub(crate) struct Listing {
     pub(crate) files: BTreeMap<PathBuf, Stamp>,
     pub(crate) faults: BTreeMap<PathBuf, String>,
+    /// Every folder that was read, the whole's own under the empty path.
+    pub(crate) folders: BTreeSet<PathBuf>,
+    /// Some of it is reached by links: what they lead to is not watched.
+    pub(crate) linked: bool,
+}
+
+/// What one path is, links not followed.
+#[derive(Debug)]
+pub(crate) enum Look {
+    File(Stamp),
+    Gone,
+    /// A folder, a link, or it cannot be told.
+    Other,
+}
+
+pub(crate) fn look(path: &Path) -> Look {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Look::File(Stamp::of(&metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
+        Ok(_) | Err(_) => Look::Other,
+    }
+}
+
+/// Whether it is a name that manifests have.
+pub(crate) fn is_manifest(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+}
+
+/// Whether a name, or that of a folder it is in, keeps it out.
+pub(crate) fn is_hidden(path: &Path) -> bool {
+    path.iter().any(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 pub(crate) fn check(folder: &Path) -> Result<(), OpenError> {
@@ -97,13 +129,19 @@ fn walk(folder: &Path, inner: &Path, depth: usize, seen: &mut BTreeSet<(u64, u64
     };
     let names = fs::read_dir(&here).and_then(|entries| {
         entries
-            .map(|entry| entry.map(|entry| entry.file_name()))
+            .map(|entry| {
+                let entry = entry?;
+                // Says the folder itself, so no further look is needed.
+                listing.linked |= entry.file_type().is_ok_and(|kind| kind.is_symlink());
+                Ok(entry.file_name())
+            })
             .collect::<io::Result<Vec<_>>>()
     });
     let mut names = match names {
         Ok(names) => names,
         Err(error) => return fault(listing, inner, format!("cannot read this folder: {error}")),
     };
+    listing.folders.insert(inner.to_owned());
     // Of two links to one folder the first by name counts, on every machine.
     names.sort();
     for name in names {
@@ -111,9 +149,7 @@ fn walk(folder: &Path, inner: &Path, depth: usize, seen: &mut BTreeSet<(u64, u64
             continue;
         }
         let path = inner.join(&name);
-        let manifest = path
-            .extension()
-            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+        let manifest = is_manifest(&path);
         let metadata = match fs::metadata(here.join(&name)) {
             Ok(metadata) => metadata,
             // A link to nothing, or a file that went away meanwhile.

@@ -6,12 +6,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use pierhead_translate::{Settings, Translation, translate_from};
 use tokio::sync::watch;
 
-use super::folder::Folder;
+use super::folder::{Folder, Scan};
 use super::listing::OpenError;
 use crate::{allocations, published::Published};
 
@@ -19,8 +19,11 @@ use crate::{allocations, published::Published};
 const QUIET: Duration = Duration::from_millis(5);
 /// … but is not waited for longer than this.
 const BURST: Duration = Duration::from_millis(50);
-/// How often to look without an event: links may lead to where nobody watches.
+/// How often to see whether the folder's name still leads to what is watched, and to look at everything where not every
+/// change is told: links may lead to where nobody watches.
 const IDLE: Duration = Duration::from_secs(2);
+/// How often to look at everything although every change should have been told.
+const CHECK: Duration = Duration::from_secs(10);
 /// How often to translate again without a change, so that certificates are seen to expire.
 const REFRESH: Duration = Duration::from_secs(3600);
 
@@ -87,6 +90,10 @@ impl FileSource {
             watcher: Some(watcher),
             signal: signal.clone(),
             open: BTreeSet::new(),
+            paths: BTreeSet::new(),
+            everything: true,
+            unseen: false,
+            looked: Instant::now(),
             translated: Instant::now(),
         };
         let thread = thread::Builder::new()
@@ -147,13 +154,22 @@ struct Watching {
     signal: mpsc::Sender<Signal>,
     /// Files that are being written: changed and not closed yet.
     open: BTreeSet<PathBuf>,
+    /// To be looked at.
+    paths: BTreeSet<PathBuf>,
+    /// So is everything else.
+    everything: bool,
+    /// Something changed without being told: a file system of another machine, for one.
+    unseen: bool,
+    /// When everything was looked at.
+    looked: Instant,
     translated: Instant,
 }
 
 impl Watching {
     fn run(&mut self, signals: &mpsc::Receiver<Signal>) {
-        let mut wait = IDLE;
+        let mut wait = BURST;
         loop {
+            let mut told = true;
             match signals.recv_timeout(wait) {
                 Ok(Signal::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Ok(Signal::Changed(event)) => {
@@ -164,15 +180,47 @@ impl Watching {
                         return;
                     }
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.rewatch(),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    told = !self.paths.is_empty() || self.everything;
+                    self.rewatch();
+                }
             }
+            let every = if self.folder.is_linked() || self.watcher.is_none() || self.unseen {
+                IDLE
+            } else {
+                CHECK
+            };
+            self.everything |= self.looked.elapsed() >= every;
             let started = Instant::now();
-            let scan = self.folder.scan(SystemTime::now());
+            let scan = self.look();
+            self.unseen |= scan.changed && !told && !self.folder.is_linked();
             if scan.changed || self.translated.elapsed() > REFRESH {
                 self.publish(started);
             }
-            wait = if scan.unsettled { BURST } else { IDLE };
+            self.everything = scan.lost;
+            wait = if scan.lost || !scan.unsettled.is_empty() {
+                BURST
+            } else {
+                IDLE
+            };
+            self.paths = scan
+                .unsettled
+                .iter()
+                .map(|inner| self.folder.path().join(inner))
+                .collect();
         }
+    }
+
+    /// At what was told to have changed, or at everything.
+    fn look(&mut self) -> Scan {
+        let now = SystemTime::now();
+        if !self.everything
+            && let Some(scan) = self.folder.look(&self.paths, now)
+        {
+            return scan;
+        }
+        self.looked = Instant::now();
+        self.folder.scan(now)
     }
 
     /// Waits for the end of a burst of changes. True: stop.
@@ -198,26 +246,32 @@ impl Watching {
     /// Keeps track of open files. False: the event changes nothing.
     fn note(&mut self, event: notify::Result<Event>) -> bool {
         // Lost events and the like: looking at everything is the answer to all of them.
-        let Ok(event) = event else { return true };
+        let Ok(event) = event else {
+            self.everything = true;
+            return true;
+        };
+        self.everything |= event.need_rescan();
         match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                for path in &event.paths {
-                    self.open.remove(path);
-                }
-                true
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+            EventKind::Access(_) => return false,
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                self.open.extend(event.paths.iter().cloned());
+                self.paths.extend(event.paths);
+                return true;
             }
-            EventKind::Access(_) => false,
-            EventKind::Modify(notify::event::ModifyKind::Data(_)) => {
-                self.open.extend(event.paths);
-                true
-            }
-            _ => {
-                for path in &event.paths {
-                    self.open.remove(path);
-                }
-                true
+            EventKind::Create(CreateKind::File)
+            | EventKind::Remove(RemoveKind::File)
+            | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) => {}
+            // Folders, and whatever else there may be.
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => {
+                self.everything = true
             }
         }
+        for path in &event.paths {
+            self.open.remove(path);
+        }
+        self.paths.extend(event.paths);
+        true
     }
 
     /// Watches again when the folder's name leads elsewhere, or when watching failed.
@@ -227,7 +281,11 @@ impl Watching {
             self.real_path = real_path;
             self.watcher = None;
             match watch_folder(self.folder.path(), &self.signal) {
-                Ok(watcher) => self.watcher = Some(watcher),
+                Ok(watcher) => {
+                    self.watcher = Some(watcher);
+                    // What changed in between was not told.
+                    self.everything = true;
+                }
                 Err(error) => tracing::warn!("{error}; changes are seen within {IDLE:?} only"),
             }
         }

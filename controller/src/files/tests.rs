@@ -165,7 +165,7 @@ fn of_two_objects_with_one_name_the_first_file_counts() {
     );
     fs::remove_file(dir.path().join("a.yaml")).unwrap();
     assert!(
-        folder.scan(SystemTime::now()).unsettled,
+        !folder.scan(SystemTime::now()).unsettled.is_empty(),
         "editors replace files in two steps"
     );
     assert_eq!(lines(&folder).len(), 1);
@@ -296,6 +296,100 @@ fn odd_documents_are_named() {
         Folder::open(dir.path()).unwrap().ignored().len(),
         1,
         "another group's kind of that name"
+    );
+}
+
+/// Looks at these files only.
+fn look(folder: &mut Folder, dir: &TempDir, paths: &[&str], now: SystemTime) -> Option<bool> {
+    let paths = paths.iter().map(|path| dir.path().join(path)).collect();
+    folder.look(&paths, now).map(|scan| scan.changed)
+}
+
+#[test]
+fn what_is_named_is_read_and_nothing_else() {
+    let dir = folder(&[
+        ("a.yaml", &service("a")),
+        ("b.yaml", &service("b")),
+        ("in/c.yaml", &service("c")),
+    ]);
+    let mut folder = Folder::open(dir.path()).unwrap();
+    write(dir.path(), "a.yaml", &service("a").replace("80", "81"));
+    write(dir.path(), "b.yaml", &service("other"));
+    assert_eq!(look(&mut folder, &dir, &["a.yaml"], later()), Some(true));
+    assert_eq!(names(&folder), ["a", "b", "c"]);
+    let world = folder.world();
+    let port = |world: &pierhead_translate::World, name| {
+        let service = world.services.get("default", name).unwrap();
+        service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port
+    };
+    assert_eq!(port(&world, "a"), 81);
+    // Another name, a new file, one that went, and files that are none of ours.
+    write(dir.path(), "new.yml", &service("new"));
+    write(dir.path(), ".hidden.yaml", &service("hidden"));
+    write(dir.path(), "notes.txt", "x");
+    fs::remove_file(dir.path().join("in/c.yaml")).unwrap();
+    let named = [
+        "b.yaml",
+        "new.yml",
+        "in/c.yaml",
+        ".hidden.yaml",
+        "notes.txt",
+        "never.yaml",
+    ];
+    assert_eq!(look(&mut folder, &dir, &named, SystemTime::now()), Some(true));
+    assert_eq!(names(&folder), ["a", "c", "new", "other"], "c may come back");
+    assert_eq!(look(&mut folder, &dir, &["in/c.yaml"], later()), Some(true));
+    assert_eq!(
+        (names(&folder), folder.len()),
+        (vec!["a".into(), "new".into(), "other".into()], 3)
+    );
+    assert_eq!(look(&mut folder, &dir, &named, later()), Some(false));
+    // It came to what reading everything comes to.
+    let fresh = Folder::open(dir.path()).unwrap();
+    assert_eq!(format!("{:?}", folder.world()), format!("{:?}", fresh.world()));
+    assert_eq!(lines(&folder), lines(&fresh));
+}
+
+#[test]
+fn where_names_do_not_say_enough_everything_is_looked_at() {
+    let dir = folder(&[("a.yaml", &service("a")), ("in/b.yaml", &service("b"))]);
+    let mut folder = Folder::open(dir.path()).unwrap();
+    assert_eq!(look(&mut folder, &dir, &["a.yaml", "in/b.yaml"], later()), Some(false));
+    // Folders that come, go and change their names, also where they are called like a manifest.
+    write(dir.path(), "new.yaml/c.yaml", &service("c"));
+    for path in ["", "in", "new.yaml", "new.yaml/c.yaml"] {
+        assert_eq!(look(&mut folder, &dir, &[path], later()), None, "{path:?}");
+    }
+    fs::rename(dir.path().join("in"), dir.path().join("out")).unwrap();
+    assert_eq!(look(&mut folder, &dir, &["in"], later()), None);
+    assert!(folder.scan(later()).unsettled.contains(Path::new("in/b.yaml")));
+    assert_eq!(look(&mut folder, &dir, &["out/b.yaml"], later()), Some(false));
+    // A link, and from then on everything.
+    symlink("a.yaml", dir.path().join("link.yaml")).unwrap();
+    assert_eq!(look(&mut folder, &dir, &["link.yaml"], later()), None);
+    folder.scan(later());
+    assert!(folder.is_linked());
+    assert_eq!(look(&mut folder, &dir, &["a.yaml"], later()), None);
+    fs::remove_file(dir.path().join("link.yaml")).unwrap();
+    folder.scan(later());
+    assert!(!folder.is_linked());
+}
+
+#[test]
+fn of_two_objects_with_one_name_looking_at_one_file_decides_too() {
+    let dir = folder(&[("a.yaml", &service("a")), ("b.yaml", &service("b"))]);
+    let mut folder = Folder::open(dir.path()).unwrap();
+    write(dir.path(), "b.yaml", &service("a").replace("80", "81"));
+    assert_eq!(look(&mut folder, &dir, &["b.yaml"], later()), Some(true));
+    assert_eq!((names(&folder), lines(&folder).len()), (vec!["a".to_owned()], 1));
+    write(dir.path(), "b.yaml", &service("a").replace("80", "82"));
+    assert_eq!(look(&mut folder, &dir, &["b.yaml"], later()), Some(true));
+    let world = folder.world();
+    let service = world.services.get("default", "a").unwrap();
+    assert_eq!(
+        service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port,
+        80,
+        "the first file's"
     );
 }
 
