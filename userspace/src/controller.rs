@@ -13,11 +13,12 @@ use anyhow::{Context, Result};
 use pierhead_controller::run::{self, Options, Serving};
 use pierhead_controller::{Counters, Settings};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::admin::Admin;
 use crate::check::cluster_settings;
 use crate::cli::Controller;
+use crate::heap::Heap;
 use crate::shared::{Cluster, Shared, Source};
 use crate::{control, machine};
 
@@ -71,7 +72,19 @@ async fn serve(options: &Controller) -> Result<ExitCode> {
     cluster.set(&running);
     shared.set_ready();
     tracing::info!(nodes = %options.listen, "ready: the cluster was read, nodes are served");
-    told.await;
+    let mut heap = Heap::default();
+    let mut minute = interval(Duration::from_secs(60));
+    minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut told => break,
+            _ = minute.tick() => {
+                heap.tick();
+                // In most clusters something changes every minute.
+                heap.used();
+            }
+        }
+    }
     shared.set_not_ready("it is about to end");
     tracing::info!("told to end; whoever leads next writes statuses");
     timeout(FAREWELL, running.stop())

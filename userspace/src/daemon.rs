@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::cli::NodeVerb;
+use crate::heap::Heap;
 use crate::life::{Afterwards, Life};
 use crate::node::Node;
 use crate::shared::{Shared, Source};
@@ -138,13 +139,21 @@ impl Member {
     async fn follow(&mut self) {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heap = Heap::default();
+        heap.used();
         loop {
             tokio::select! {
                 change = self.uplink.changes.recv() => match change {
-                    Some(change) => self.apply(change),
+                    Some(change) => {
+                        self.apply(change);
+                        heap.used();
+                    }
                     None => return,
                 },
-                _ = second.tick() => self.uplink.report(self.facts()),
+                _ = second.tick() => {
+                    self.uplink.report(self.facts());
+                    heap.tick();
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod control;
 mod controller;
 mod daemon;
 mod feed;
+mod heap;
 mod keep;
 mod life;
 mod log;

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::check::Finding;
 use crate::cli::Standalone;
 use crate::feed::Feed;
+use crate::heap::Heap;
 use crate::life::{Afterwards, Life};
 use crate::node::Node;
 use crate::shared::Shared;
@@ -54,6 +55,8 @@ async fn serve(options: &Standalone, state_dir: &Path) -> Result<ExitCode> {
     shared.set_ready();
     tracing::info!("ready: {} objects from {}", first.published.objects, feed.name());
     drop(first);
+    let mut heap = Heap::default();
+    heap.used();
 
     let end = {
         let mut over = pin!(life.over(&node));
@@ -65,8 +68,12 @@ async fn serve(options: &Standalone, state_dir: &Path) -> Result<ExitCode> {
                 changed = feed.changed() => {
                     changed?;
                     follow(&node, &mut feed, &mut teller);
+                    heap.used();
                 }
-                _ = second.tick() => feed.tell_again(&node),
+                _ = second.tick() => {
+                    feed.tell_again(&node);
+                    heap.tick();
+                }
             }
         }
     };

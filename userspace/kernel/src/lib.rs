@@ -25,4 +25,4 @@ pub use kernel::{Counters, Direction, Kernel, Mode, Options, WorkerSockets, make
 pub use loads::Loads;
 pub use pierhead_abi::l4::Traffic;
 pub use probe::{Capabilities, probe};
-pub use sys::TestRun;
+pub use sys::{TestRun, trim_heap, unmap_code};

@@ -23,6 +23,40 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     }
 }
 
+/// Gives free memory of the heap back to the system, also what lies between memory in use. Takes milliseconds, and each
+/// thread's heap in turn.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number and touches nothing but what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Lets go of the pages of this program's code that are mapped. Most of them were needed for the start alone; those that are
+/// needed again come back from the page cache when they are touched.
+pub fn unmap_code() {
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else {
+        return;
+    };
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for line in maps.lines() {
+        // `start-end r-xp offset device inode path`
+        let is_code = line.contains(" r-xp ") && line.ends_with(&*program.to_string_lossy());
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        if let Some((start, end)) = range.filter(|_| is_code)
+            && let (Some(start), Some(end)) = (address(start), address(end))
+        {
+            // SAFETY: a private mapping of a file that was never written to, for code needs no relocation: what is dropped
+            // is what is in the file, and is read from there again.
+            unsafe {
+                libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+            }
+        }
+    }
+}
+
 /// Opens a pinned object of any kind.
 pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     #[repr(C)]
