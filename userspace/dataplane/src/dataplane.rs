@@ -98,6 +98,7 @@ impl Dataplane {
                 draining: false,
                 beside,
                 wanted: BTreeSet::new(),
+                retired: Vec::new(),
             }),
             registry,
             runtime: shared.runtime,
@@ -219,6 +220,9 @@ struct State {
     /// Another process has the same sockets open, and will close them.
     beside: bool,
     wanted: BTreeSet<Hostname>,
+    /// No longer in force. To drop one takes as long as it is large, which is not a worker's time to spend: a worker is never
+    /// the last to hold it.
+    retired: Vec<Arc<Runtime>>,
 }
 
 impl Inner {
@@ -254,8 +258,9 @@ impl Inner {
         if previous.generation > 0 && *previous.snapshot == *snapshot {
             next.generation = previous.generation;
         }
-        self.runtime.store(Arc::new(next));
+        state.retired.push(self.runtime.swap(Arc::new(next)));
         drop(previous);
+        state.drop_retired();
         self.registry.prune();
     }
 
@@ -286,9 +291,10 @@ impl Inner {
         }
     }
 
-    /// Tries again to open what could not be opened.
+    /// Does what can wait a second: drops what nobody uses any more, tries again to open what could not be opened.
     pub(crate) fn retry(&self) {
         let mut state = self.lock();
+        state.drop_retired();
         if !state.failed.is_empty() {
             self.open_missing(&mut state);
         }
@@ -407,6 +413,10 @@ impl Inner {
 }
 
 impl State {
+    fn drop_retired(&mut self) {
+        self.retired.retain(|runtime| Arc::strong_count(runtime) > 1);
+    }
+
     fn stop_opening(&mut self) {
         self.draining = true;
         self.open.clear();
