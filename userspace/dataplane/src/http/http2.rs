@@ -3,7 +3,10 @@
 //! `h2` is used directly, below hyper: hyper stops polling a body while the peer's window is closed, so a stalled stream
 //! could never time out, and it sends no interim responses.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    sync::LazyLock,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
@@ -170,18 +173,51 @@ fn is_of_the_connection(known: Option<Known>) -> bool {
     )
 }
 
-/// All fields in one allocation of bytes; values are slices of it.
+/// Fields that have another value in each request, or for each client. The connection's table of fields that were sent before
+/// holds some fifty of them: one that never comes again drives out those that do, and is compared with all its predecessors.
+fn is_never_the_same(known: Option<Known>) -> bool {
+    matches!(
+        known,
+        Some(
+            Known::Baggage
+                | Known::Forwarded
+                | Known::GrpcTimeout
+                | Known::Traceparent
+                | Known::Tracestate
+                | Known::XForwardedFor
+                | Known::XRealIp
+                | Known::XRequestId
+        )
+    )
+}
+
+/// The known names, by their number.
+static NAMES: LazyLock<Box<[HeaderName]>> = LazyLock::new(|| {
+    let names = Known::ALL.iter().map(|known| HeaderName::from_static(known.as_str()));
+    names.collect()
+});
+
+fn name_of(name: Name<'_>) -> Option<HeaderName> {
+    match name.known() {
+        Some(known) => NAMES.get(known as usize).cloned(),
+        None => HeaderName::from_bytes(name.as_bytes()).ok(),
+    }
+}
+
+/// All values in one allocation of bytes, of which each is a slice.
 fn map_of(headers: &Headers) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(headers.len() + 1);
-    for field in headers.iter() {
-        if is_of_the_connection(field.name.known()) {
-            continue;
-        }
+    let fields = || headers.iter().filter(|field| !is_of_the_connection(field.name.known()));
+    let mut text = Vec::with_capacity(fields().map(|field| field.value.as_bytes().len()).sum());
+    for field in fields() {
+        text.extend_from_slice(field.value.as_bytes());
+    }
+    let mut text = Bytes::from(text);
+    for field in fields() {
+        let value = text.split_to(field.value.as_bytes().len());
         // Both were checked by stricter rules when they entered the block.
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(field.name.as_bytes()),
-            HeaderValue::from_bytes(field.value.as_bytes()),
-        ) {
+        if let (Some(name), Ok(mut value)) = (name_of(field.name), HeaderValue::from_maybe_shared(value)) {
+            value.set_sensitive(is_never_the_same(field.name.known()));
             map.append(name, value);
         }
     }
@@ -375,4 +411,49 @@ pub(crate) fn write_response(head: &ResponseHead, body: BodyLength, head_only: b
         BodyLength::Empty | BodyLength::Chunked | BodyLength::UntilClose => {}
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_names_and_values_and_what_never_comes_again_is_marked() {
+        let mut headers = Headers::new();
+        let fields = [
+            ("Accept", "text/html"),
+            ("x-request-id", "0123"),
+            ("Connection", "close"),
+            ("X-Own", ""),
+            ("accept", "*/*"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-proto", "https"),
+        ];
+        for (name, value) in fields {
+            let value = Value::new(value.as_bytes()).unwrap();
+            headers.append(Name::new(name.as_bytes()).unwrap(), value);
+        }
+        let map = map_of(&headers);
+        let mut found: Vec<_> = map
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap(), value.is_sensitive()))
+            .collect();
+        found.sort_unstable();
+        let expected = [
+            ("accept", "*/*", false),
+            ("accept", "text/html", false),
+            ("x-forwarded-for", "192.0.2.1", true),
+            ("x-forwarded-proto", "https", false),
+            ("x-own", "", false),
+            ("x-request-id", "0123", true),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn known_names_are_found_by_their_number() {
+        for known in Known::ALL {
+            assert_eq!(name_of((*known).into()).unwrap().as_str(), known.as_str());
+        }
+    }
 }
