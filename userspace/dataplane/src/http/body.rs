@@ -11,6 +11,8 @@ use std::{
 use bytes::Bytes;
 use pierhead_http1::{BodyDecoder, BodyLength, Headers, Limits, encode, encode::Framing};
 
+use tokio::net::TcpStream;
+
 use super::io::{Stream, Wire};
 
 /// What went wrong on one side of an exchange.
@@ -55,6 +57,13 @@ pub(crate) trait Source {
     }
     /// After [`Front::End`].
     fn trailers(&self) -> Option<&Headers>;
+    /// Where the rest of the body comes from as it is, and how many bytes of it are still to come. `None`: it is framed,
+    /// encrypted or of unknown length, or some of it was read already.
+    fn socket(&self) -> Option<(&TcpStream, u64)> {
+        None
+    }
+    /// Counts bytes that were taken from [`Source::socket`].
+    fn bypassed(&mut self, _count: u64) {}
 }
 
 /// Where a body goes.
@@ -71,6 +80,12 @@ pub(crate) trait Sink {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.poll_flush(cx)
     }
+    /// Where this many bytes of the body may be written as they are; `None` where they may not, or not yet.
+    fn socket(&self, _count: u64) -> Option<&TcpStream> {
+        None
+    }
+    /// Counts bytes that were given to [`Sink::socket`].
+    fn bypassed(&mut self, _count: u64) {}
 }
 
 /// Reads an HTTP/1 body from a wire.
@@ -151,6 +166,18 @@ impl BodyReader {
         }
     }
 
+    /// Bytes that come unframed and are not in the input of the wire; `None` where some are, or nobody knows how many come.
+    pub(crate) fn bypassable(&self) -> Option<u64> {
+        let left = self.decoder.unframed_left().filter(|left| *left < u64::MAX)?;
+        (self.data.is_empty() && self.step == 0 && left > 0).then_some(left)
+    }
+
+    /// Counts bytes that bypassed the wire's input.
+    pub(crate) fn bypassed(&mut self, count: u64) {
+        self.decoder.bypass(count);
+        self.done = self.decoder.is_done();
+    }
+
     /// Bytes still to come, when known.
     pub(crate) fn left(&self) -> Option<u64> {
         Some(self.decoder.unframed_left()?.saturating_add(self.data.len() as u64))
@@ -214,6 +241,18 @@ impl BodyWriter {
         }
         from.consume(taken);
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether `count` bytes may be written unframed.
+    pub(crate) fn is_bypassable(&self, count: u64) -> bool {
+        matches!(self.framing, Framing::Length(left) if count <= left)
+    }
+
+    /// Counts bytes that bypassed the wire's output.
+    pub(crate) fn bypassed(&mut self, count: u64) {
+        if let Framing::Length(left) = &mut self.framing {
+            *left = left.saturating_sub(count);
+        }
     }
 
     pub(crate) fn finish<S: Stream>(&mut self, wire: &mut Wire<S>, trailers: Option<&Headers>) -> Result<(), Fault> {

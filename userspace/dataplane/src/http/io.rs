@@ -23,12 +23,20 @@ use super::{
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Ready when a read is worth trying.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// The socket, where its bytes are those of the stream.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl Stream for TcpStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // An error shows itself at the read.
         self.poll_read_ready(cx).map(drop)
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 }
 
@@ -113,6 +121,18 @@ impl<S: Stream> Wire<S> {
             self.input = None;
         }
         read.map_ok(|()| count)
+    }
+
+    /// The socket, where nothing that was read, or is to be sent, comes before what is in it.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        let socket = self.io.socket()?;
+        (self.input().is_empty() && self.pending() == 0).then_some(socket)
+    }
+
+    /// The same for sending only.
+    pub(crate) fn socket_for_writing(&self) -> Option<&TcpStream> {
+        let socket = self.io.socket()?;
+        (self.pending() == 0).then_some(socket)
     }
 
     /// Where heads and small bodies are written to; sent by the next flush.

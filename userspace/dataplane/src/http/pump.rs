@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io::ErrorKind,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +16,10 @@ use super::{
     tape::{Tape, Upload},
     timer::{Timer, earlier},
 };
-use crate::upstream::{Came, Upstream};
+use crate::{
+    tcp::{Moving, Pipes, Stuck},
+    upstream::{Came, Upstream},
+};
 
 /// Who broke an exchange.
 #[derive(Debug)]
@@ -235,19 +239,94 @@ impl Sending {
     }
 }
 
-/// Passes the body of the answer on, and what is left of the request's. Returns the number of bytes of the answer.
+/// From how many bytes on what is left of an answer goes from socket to socket. Below, reading and writing once or twice is
+/// as cheap.
+const SPLICED: u64 = 256 * 1024;
+
+/// Bytes that one poll may move so before others get their turn.
+const TURN: u64 = 1 << 20;
+
+/// The way past our buffers, from when it pays to the end of the body.
+struct Bypass<'p> {
+    pipes: &'p Pipes,
+    moving: Option<Moving<'p>>,
+    /// There is no pipe to be had.
+    closed: bool,
+    in_turn: u64,
+}
+
+impl Bypass<'_> {
+    /// Whether it is the client that is waited for.
+    fn is_blocked(&self) -> bool {
+        self.moving.as_ref().is_some_and(Moving::is_full)
+    }
+
+    /// Moves what can be moved past our buffers; how much that was. `None`: nothing can.
+    fn poll<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        upstream: &mut Upstream,
+    ) -> Option<Poll<Result<u64, Broke>>> {
+        let (source, left) = Source::socket(upstream)?;
+        let sink = Sink::socket(client, left)?;
+        if self.moving.is_none() {
+            if self.closed || left < SPLICED {
+                return None;
+            }
+            self.moving = Moving::new(self.pipes).ok();
+            self.closed = self.moving.is_none();
+        }
+        let moved = match self.moving.as_mut()?.poll(cx, source, sink, left) {
+            Poll::Pending => return Some(Poll::Pending),
+            Poll::Ready(moved) => moved,
+        };
+        Some(Poll::Ready(match moved {
+            Ok(count) => {
+                let count = count as u64;
+                Source::bypassed(upstream, count);
+                Sink::bypassed(client, count);
+                Ok(count)
+            }
+            Err(Stuck::Source(why)) if why.kind() == ErrorKind::UnexpectedEof => Err(Broke::Upstream(Fault::Cut)),
+            Err(Stuck::Source(why)) => Err(Broke::Upstream(why.into())),
+            Err(Stuck::Sink(why)) => Err(Broke::Client(why.into())),
+        }))
+    }
+}
+
+/// An answer's body on its way.
+pub(crate) struct Passing<'a> {
+    /// What is left of the request.
+    pub(crate) sending: Sending,
+    /// Counts the bytes of the answer.
+    pub(crate) bytes: &'a mut u64,
+    pub(crate) pipes: &'a Pipes,
+}
+
+/// Passes the body of the answer on, and what is left of the request's.
 pub(crate) async fn relay<C: Client>(
     client: &mut C,
     tape: &mut Tape,
     upstream: &mut Upstream,
-    mut sending: Sending,
     timer: &mut Timer,
     Patience { deadline, idle }: Patience,
-    bytes: &mut u64,
+    Passing {
+        mut sending,
+        bytes,
+        pipes,
+    }: Passing<'_>,
 ) -> Result<(), Broke> {
     let mut silence: Option<Idle> = None;
     let mut received = false;
+    let mut bypass = Bypass {
+        pipes,
+        moving: None,
+        closed: false,
+        in_turn: 0,
+    };
     poll_fn(|cx| {
+        bypass.in_turn = 0;
         let mut moved = if sending.is_over() {
             false
         } else {
@@ -258,6 +337,24 @@ pub(crate) async fn relay<C: Client>(
         };
         let mut blocked = false;
         while !received {
+            match bypass.poll(cx, client, upstream) {
+                None => {}
+                Some(Poll::Ready(Ok(count))) => {
+                    moved = true;
+                    *bytes += count;
+                    bypass.in_turn += count;
+                    if bypass.in_turn >= TURN {
+                        cx.waker().wake_by_ref();
+                        break;
+                    }
+                    continue;
+                }
+                Some(Poll::Ready(Err(broke))) => return Poll::Ready(Err(broke)),
+                Some(Poll::Pending) => {
+                    blocked = bypass.is_blocked();
+                    break;
+                }
+            }
             match upstream.poll_front(cx) {
                 Poll::Ready(Ok(Front::Data)) => {
                     let before = upstream.data().len();

@@ -12,7 +12,7 @@ use pierhead_http1::{
     encode::{Asked, Connection, Framing},
     preface,
 };
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     body::{BodyReader, BodyWriter, Fault, Front, Sink, Source},
@@ -308,6 +308,19 @@ impl<S: Stream> Sink for Http1Client<'_, S> {
 
     fn poll_close(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), Fault>> {
         self.wire.poll_shutdown(cx).map_err(Fault::from)
+    }
+
+    fn socket(&self, count: u64) -> Option<&TcpStream> {
+        if self.writer.is_bypassable(count) {
+            self.wire.socket_for_writing()
+        } else {
+            None
+        }
+    }
+
+    fn bypassed(&mut self, count: u64) {
+        self.wire.written += count;
+        self.writer.bypassed(count);
     }
 }
 

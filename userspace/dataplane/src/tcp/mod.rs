@@ -13,7 +13,7 @@ use tokio::{
 };
 
 pub(crate) use guard::StreamGuard;
-pub(crate) use splice::Pipes;
+pub(crate) use splice::{Moving, Pipes, Stuck};
 
 use crate::{
     conn::{Conn, reset, reset_on_close},

@@ -3,7 +3,13 @@
 //! A pipe holds a bounded number of bytes and is emptied before more is taken in, so a reader that stalls stops the writer
 //! (no sockmap: it has no such bound). Pipes belong to the worker; a connection holds one only while bytes are in flight.
 
-use std::{cell::RefCell, io, os::fd::OwnedFd, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    os::fd::OwnedFd,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::{io::Interest, net::TcpStream, task::yield_now};
@@ -39,11 +45,107 @@ impl Pipes {
         Ok(Pipe { read, write })
     }
 
+    /// Empty pipes that are kept.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.0.borrow().len()
+    }
+
     /// Only for an empty pipe: one with bytes in it would give them to another connection.
     fn give(&self, pipe: Pipe) {
         let mut kept = self.0.borrow_mut();
         if kept.len() < PIPES_KEPT {
             kept.push(pipe);
+        }
+    }
+}
+
+/// Bytes on their way from one socket to another, moved by whoever polls.
+#[derive(Debug)]
+pub(crate) struct Moving<'p> {
+    /// `None` only while it is dropped.
+    pipe: Option<Pipe>,
+    /// Bytes in the pipe.
+    inside: usize,
+    pipes: &'p Pipes,
+}
+
+/// Which socket failed. The source fails with `UnexpectedEof` when it ends.
+#[derive(Debug)]
+pub(crate) enum Stuck {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+impl<'p> Moving<'p> {
+    /// # Errors
+    /// When no pipe can be had.
+    pub(crate) fn new(pipes: &'p Pipes) -> io::Result<Self> {
+        Ok(Self {
+            pipe: Some(pipes.take()?),
+            inside: 0,
+            pipes,
+        })
+    }
+
+    /// Whether there are bytes that the sink has not taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.inside > 0
+    }
+
+    /// Moves some of the `left` bytes that are still to reach the sink; how many did.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        sink: &TcpStream,
+        left: u64,
+    ) -> Poll<Result<usize, Stuck>> {
+        let Some(pipe) = &self.pipe else {
+            return Poll::Pending;
+        };
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        while self.inside == 0 {
+            let most = usize::try_from(left).map_or(PIPE_BYTES, |left| left.min(PIPE_BYTES));
+            let taken = source.try_io(Interest::READABLE, || {
+                Ok(splice(source, None, &pipe.write, None, most, flags)?)
+            });
+            match taken {
+                Ok(0) => return Poll::Ready(Err(Stuck::Source(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(count) => self.inside = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(source.poll_read_ready(cx)).map_err(Stuck::Source)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(Stuck::Source(error))),
+            }
+        }
+        loop {
+            let given = sink.try_io(Interest::WRITABLE, || {
+                Ok(splice(&pipe.read, None, sink, None, self.inside, flags)?)
+            });
+            match given {
+                Ok(0) => return Poll::Ready(Err(Stuck::Sink(io::ErrorKind::WriteZero.into()))),
+                Ok(count) => {
+                    self.inside = self.inside.saturating_sub(count);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(sink.poll_write_ready(cx)).map_err(Stuck::Sink)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(Stuck::Sink(error))),
+            }
+        }
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        if self.inside == 0
+            && let Some(pipe) = self.pipe.take()
+        {
+            self.pipes.give(pipe);
         }
     }
 }

@@ -74,6 +74,13 @@ impl Stream for Connected {
             Self::Tls(stream) => stream.poll_readable(cx),
         }
     }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for Connected {

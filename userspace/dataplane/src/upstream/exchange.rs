@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use pierhead_http1::{BodyLength, Headers, RequestHead, ResponseHead};
 use pierhead_model::BackendProtocol;
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Backend, Connected, Http1Exchange, Http2Exchange, Lease,
@@ -143,6 +143,20 @@ impl Source for Upstream {
         match self {
             Self::Http1(exchange) => exchange.trailers(),
             Self::Http2(exchange) => exchange.trailers(),
+        }
+    }
+
+    fn socket(&self) -> Option<(&TcpStream, u64)> {
+        match self {
+            Self::Http1(exchange) => Source::socket(&**exchange),
+            Self::Http2(_) => None,
+        }
+    }
+
+    fn bypassed(&mut self, count: u64) {
+        match self {
+            Self::Http1(exchange) => Source::bypassed(&mut **exchange, count),
+            Self::Http2(_) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use pierhead_http1::{
     encode::Framing,
 };
 
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{Connected, Lease};
 use crate::http::{BodyReader, BodyWriter, Fault, Front, Sink, Source, Wire};
@@ -144,11 +144,25 @@ impl Source for Http1Exchange {
     fn consume(&mut self, count: usize) {
         if let Some(reader) = &mut self.reader {
             reader.consume(count);
+            // What comes next may bypass the input once it is empty.
+            reader.settle(&mut self.wire);
         }
     }
 
     fn trailers(&self) -> Option<&Headers> {
         self.reader.as_ref()?.trailers()
+    }
+
+    fn socket(&self) -> Option<(&TcpStream, u64)> {
+        let left = self.reader.as_ref()?.bypassable()?;
+        Some((self.wire.socket()?, left))
+    }
+
+    fn bypassed(&mut self, count: u64) {
+        self.wire.received += count;
+        if let Some(reader) = &mut self.reader {
+            reader.bypassed(count);
+        }
     }
 }
 

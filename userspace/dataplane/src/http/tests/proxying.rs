@@ -35,6 +35,43 @@ fn a_request_reaches_the_backend_and_the_answer_the_client() {
 }
 
 #[test]
+fn large_answers_pass_unread_and_whole() {
+    run(async {
+        let big: String = (0..800_000).map(|number| format!("{number:06}")).collect();
+        let answer = big.clone();
+        let origin = Origins::start(move |request| match request.first_line().contains("short") {
+            true => format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}!close",
+                answer.len() + 1
+            ),
+            false => ok(&answer),
+        })
+        .await;
+        let gate = Gate::start(Setup::simple(origin.address)).await;
+        let mut client = gate.connect().await;
+        for _ in 0..2 {
+            client.send(GET).await;
+            // Until every buffer on the way is full.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(client.message().await.body == big);
+        }
+        assert_eq!(*origin.connections.borrow(), 1, "the connection is used again");
+        assert_eq!(gate.worker.pipes.kept(), 1, "a pipe was used, and is empty");
+        let cut = gate.whole("GET /short HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (_, body) = cut.split_once("\r\n\r\n").unwrap();
+        assert!(body == big, "{} of {} bytes, and then the end", body.len(), big.len());
+        // A client that goes away in the middle takes the pipe with what is in it along.
+        let mut client = gate.connect().await;
+        client.send(GET).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(client);
+        let mut client = gate.connect().await;
+        client.send(GET).await;
+        assert!(client.message().await.body == big);
+    });
+}
+
+#[test]
 fn bodies_pass_in_both_directions_however_they_are_framed() {
     run(async {
         let big = "x".repeat(300_000);
