@@ -10,3 +10,4 @@ pub mod ingress;
 pub mod lab;
 pub mod load;
 pub mod machine;
+pub mod neighbours;

@@ -5,12 +5,22 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::lab::Lab;
+use crate::neighbours::Mac;
 
 /// The namespaces of hosts and of what joins them begin so.
 const PREFIX: &str = "pierhead-lab-";
+
+/// Which process of a container is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The first: the whole container ends with it.
+    First,
+    /// The second, which serves, and which the first one looks after.
+    Serving,
+}
 
 impl Lab {
     /// Kills a daemon of the cluster, as a crash would.
@@ -38,11 +48,12 @@ impl Lab {
         Ok(())
     }
 
-    /// Kills every Pierhead process of the cluster that runs this verb; with `node` not empty only that node's. How many.
+    /// Kills this process of every Pierhead container of the cluster that runs this verb, with -9; with `node` not empty only
+    /// that node's. How many.
     ///
     /// # Errors
     /// One cannot be killed.
-    pub fn kill_processes(&self, verb: &str, node: &str) -> Result<usize> {
+    pub fn kill_processes(&self, verb: &str, node: &str, which: Process) -> Result<usize> {
         let mut killed = 0;
         for entry in fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -56,8 +67,10 @@ impl Lab {
                 .filter_map(|word| std::str::from_utf8(word).ok())
                 .collect();
             let named = format!("--node-name={node}");
+            let is_second = words.iter().any(|word| word.starts_with("--supervised-by="));
             let is_meant = words.first() == Some(&"/pierhead")
                 && words.get(1) == Some(&verb)
+                && is_second == (which == Process::Serving)
                 && (node.is_empty() || words.contains(&named.as_str()));
             if is_meant && self.holds(pid) {
                 kill(pid)?;
@@ -95,6 +108,32 @@ impl Lab {
             }
         }
         bail!("no node has {mac}, which answers for {address}")
+    }
+
+    /// The Ethernet address of a node.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn mac(&self, node: &str) -> Result<Mac> {
+        let text = ip(&["-n", &format!("{PREFIX}{node}"), "link", "show", "eth0"])?;
+        let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+        let bytes = mac
+            .with_context(|| format!("{node} has no Ethernet address"))?
+            .split(':');
+        let bytes: Vec<u8> = bytes
+            .map(|byte| u8::from_str_radix(byte, 16))
+            .collect::<Result<_, _>>()?;
+        bytes.try_into().map_err(|_| anyhow!("no Ethernet address: {text}"))
+    }
+
+    /// Runs `ip` with these words on the client.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn client_ip(&self, words: &str) -> Result<()> {
+        let client = format!("{PREFIX}client");
+        let words: Vec<&str> = ["-n", &client].into_iter().chain(words.split_whitespace()).collect();
+        ip(&words).map(drop)
     }
 
     /// Plugs a node in, or pulls its cable.
