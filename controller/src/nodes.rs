@@ -15,6 +15,9 @@ use pierhead_model::{BindKey, DataPath};
 use pierhead_protocol::ResourceName;
 use tokio::sync::watch;
 
+/// How long a node whose connection broke counts as connected. A process that dies is followed by another one, which is back
+/// within this; taking addresses away from its node, and giving them back, would cut what others established meanwhile.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long a node that is gone is still listed.
 const GONE_KEPT: Duration = Duration::from_mins(10);
 
@@ -162,6 +165,11 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// The stream broke off, which nobody announced: it ends a little later.
+    pub async fn lapse(self) {
+        tokio::time::sleep(GRACE).await;
+    }
+
     /// Changes what the stream says of its node.
     pub fn update(&self, now: Timestamp, change: impl FnOnce(&mut NodeState)) {
         let mut streams = self.shared.streams();

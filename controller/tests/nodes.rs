@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{future::Future, net::TcpListener, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use pierhead_controller::{
@@ -106,8 +112,19 @@ impl Controller {
     }
 
     async fn channel(&self, tls: ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
-        let address = format!("https://{}", self.publisher.address());
-        Endpoint::from_shared(address)?.tls_config(tls)?.connect().await
+        channel(self.publisher.address(), tls).await
+    }
+
+    /// The same by way of a connection that breaks, without a word, when the task is aborted: as when a process is killed.
+    async fn fragile(&self, tls: ClientTlsConfig) -> (Channel, tokio::task::JoinHandle<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = (listener.local_addr().unwrap(), self.publisher.address());
+        let relay = tokio::spawn(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(far).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        });
+        (channel(near, tls).await.unwrap(), relay)
     }
 
     /// The one node's state once it is as wanted.
@@ -137,6 +154,11 @@ impl Controller {
         self.tls()
             .identity(PemIdentity::from_pem(chain.concat(), key.serialize_pem()))
     }
+}
+
+async fn channel(address: SocketAddr, tls: ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
+    let address = format!("https://{address}");
+    Endpoint::from_shared(address)?.tls_config(tls)?.connect().await
 }
 
 fn request() -> (KeyPair, Vec<u8>) {
@@ -230,6 +252,37 @@ fn snapshot(names: &[&str]) -> Arc<Snapshot> {
     };
     snapshot.certificates.insert(certificate.id.clone(), certificate.into());
     snapshot.into()
+}
+
+/// What a node that dies and is started again takes to come back, and more.
+const COMING_BACK: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_connection_breaks_has_the_time_to_come_back() {
+    let mut controller = Controller::start();
+    let tls = controller.bootstrap("node-1").await;
+    let mut client = Client::new("node-1", "0.1.0");
+    let (channel, relay) = controller.fragile(tls.clone()).await;
+    let _stream = Stream::open(channel, client.connect()).await.unwrap();
+    controller.node("node-1", |state| state.connected).await;
+    relay.abort();
+    tokio::time::sleep(COMING_BACK).await;
+    assert!(controller.nodes.borrow().by_name["node-1"].connected);
+
+    // It is back: nobody else was to have its addresses.
+    let (channel, relay) = controller.fragile(tls).await;
+    let _stream = Stream::open(channel, client.connect()).await.unwrap();
+    let gone = timeout(
+        COMING_BACK * 3,
+        controller.nodes.wait_for(|nodes| !nodes.by_name["node-1"].connected),
+    )
+    .await
+    .is_ok();
+    assert!(!gone);
+
+    // It does not come back.
+    relay.abort();
+    controller.node("node-1", |state| !state.connected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -464,12 +517,12 @@ async fn only_the_leader_serves_streams_and_every_replica_signs() {
 
 /// A way to the controller that can be cut without a word.
 struct Cable {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     is_cut: watch::Sender<bool>,
 }
 
 impl Cable {
-    async fn to(target: std::net::SocketAddr) -> Self {
+    async fn to(target: SocketAddr) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (is_cut, cut) = watch::channel(false);

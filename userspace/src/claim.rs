@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What a successor says. Its end of line ends the message.
 const IN_CHARGE: &[u8] = b"in charge\n";
@@ -25,6 +25,19 @@ const IN_CHARGE: &[u8] = b"in charge\n";
 const RETRY: Duration = Duration::from_millis(20);
 /// How long one who connects may take to say something.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Within this the kernel has let go of what a dead process had.
+const SETTLING: Duration = Duration::from_millis(500);
+
+/// How a process comes to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// No other may have it.
+    Alone,
+    /// It takes over from one that has it.
+    TakeOver,
+    /// It follows one that died in it; whoever has it since then keeps it.
+    Again,
+}
 
 /// Held while the process lives, or until it is given to a successor.
 #[derive(Debug)]
@@ -43,12 +56,12 @@ struct Names {
 }
 
 impl Claim {
-    /// Claims this network namespace and state folder. With `takeover` a process that has it is no obstacle: the claim is
-    /// then its successor's; of several successors one waits for the other.
+    /// Claims this network namespace and state folder. To take over, a process that has it is no obstacle: the claim is then
+    /// its successor's; of several successors one waits for the other.
     ///
     /// # Errors
     /// When another process has it and is not to be taken over from.
-    pub(crate) async fn take(state_dir: &Path, takeover: bool) -> Result<Self> {
+    pub(crate) async fn take(state_dir: &Path, manner: Manner) -> Result<Self> {
         let names = Names::of(state_dir)?;
         let taken = || {
             format!(
@@ -57,21 +70,30 @@ impl Claim {
             )
         };
         let mut said = false;
+        let deadline = Instant::now() + SETTLING;
+        let is_hopeless = || match manner {
+            Manner::Alone => true,
+            Manner::TakeOver => false,
+            Manner::Again => Instant::now() >= deadline,
+        };
         // First the place of the one who comes next: who goes for the other without it could overtake a successor.
         let next = loop {
             match bind(&names.next)? {
                 Some(next) => break next,
-                None if !takeover => bail!(taken()),
+                None if is_hopeless() => bail!(taken()),
                 None if !said => tracing::info!("another pierhead is about to take over here; waiting for it"),
                 None => {}
             }
             said = true;
             sleep(RETRY).await;
         };
-        let (own, next) = match bind(&names.own)? {
-            Some(own) => (Some(own), None),
-            None if takeover => (None, Some(next)),
-            None => bail!(taken()),
+        let (own, next) = loop {
+            match bind(&names.own)? {
+                Some(own) => break (Some(own), None),
+                None if manner == Manner::TakeOver => break (None, Some(next)),
+                None if is_hopeless() => bail!(taken()),
+                None => sleep(RETRY).await,
+            }
         };
         let (tell, told) = mpsc::channel(1);
         let (in_charge, go) = oneshot::channel();
@@ -103,6 +125,16 @@ impl Claim {
         if self.told.recv().await.is_none() {
             // Not held any more: nobody can say anything.
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends when the one to be taken over from is gone.
+    pub(crate) fn orphaned(&self) -> impl Future<Output = ()> + use<> {
+        let name = self.names.own.clone();
+        async move {
+            while !matches!(bind(&name), Ok(Some(_))) {
+                sleep(RETRY).await;
+            }
         }
     }
 
@@ -219,15 +251,15 @@ mod tests {
     fn the_second_instance_is_told() {
         run(async {
             let folder = tempfile::tempdir().unwrap();
-            let first = Claim::take(folder.path(), false).await.unwrap();
-            let error = Claim::take(folder.path(), false).await.unwrap_err().to_string();
+            let first = Claim::take(folder.path(), Manner::Alone).await.unwrap();
+            let error = Claim::take(folder.path(), Manner::Alone).await.unwrap_err().to_string();
             assert!(
                 error.contains("another pierhead") && error.contains("fix: stop it"),
                 "{error}"
             );
             drop(first);
             timeout(PATIENCE, async {
-                while Claim::take(folder.path(), false).await.is_err() {
+                while Claim::take(folder.path(), Manner::Alone).await.is_err() {
                     sleep(RETRY).await;
                 }
             })
@@ -240,13 +272,13 @@ mod tests {
     fn a_successor_says_so_and_gets_the_name_and_a_third_waits_for_it() {
         run(async {
             let folder = tempfile::tempdir().unwrap();
-            let mut first = Claim::take(folder.path(), true).await.unwrap();
+            let mut first = Claim::take(folder.path(), Manner::TakeOver).await.unwrap();
             assert!(!first.is_successor() && !first.has_successor());
-            let mut second = Claim::take(folder.path(), true).await.unwrap();
+            let mut second = Claim::take(folder.path(), Manner::TakeOver).await.unwrap();
             assert!(second.is_successor() && first.has_successor());
             let third = tokio::spawn({
                 let folder = folder.path().to_owned();
-                async move { Claim::take(&folder, true).await.unwrap() }
+                async move { Claim::take(&folder, Manner::TakeOver).await.unwrap() }
             });
             assert!(
                 timeout(RETRY * 3, first.told()).await.is_err(),
@@ -260,6 +292,23 @@ mod tests {
             assert!(third.is_successor() && second.has_successor());
             third.succeed();
             timeout(PATIENCE, second.told()).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn one_that_follows_a_dead_one_leaves_the_place_to_whoever_has_it() {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let first = Claim::take(folder.path(), Manner::Again).await.unwrap();
+            assert!(!first.is_successor(), "nobody has it");
+            Claim::take(folder.path(), Manner::Again).await.unwrap_err();
+            let second = Claim::take(folder.path(), Manner::TakeOver).await.unwrap();
+            assert!(timeout(RETRY * 3, second.orphaned()).await.is_err());
+            drop(first);
+            timeout(PATIENCE, second.orphaned()).await.unwrap();
+            Claim::take(folder.path(), Manner::Again)
+                .await
+                .expect_err("the successor is about to have it");
         });
     }
 }

@@ -69,6 +69,18 @@ pub(crate) enum Verb {
     Version,
 }
 
+impl Verb {
+    /// Whether this process is the one that looks after the one that serves.
+    pub(crate) fn is_to_be_supervised(&self) -> bool {
+        let (asked, node) = match self {
+            Self::Standalone(options) => (options.supervise, &options.node),
+            Self::Node(options) => (options.supervise, &options.node),
+            Self::Controller(_) | Self::Check(_) | Self::Status(_) | Self::Uninstall | Self::Version => return false,
+        };
+        asked && node.supervised.supervised_by.is_none()
+    }
+}
+
 /// How much the kernel does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Ebpf {
@@ -164,6 +176,9 @@ pub(crate) struct Standalone {
     /// How long connections may take to end when Pierhead is stopped or replaced.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     pub(crate) drain_seconds: u64,
+    /// Run in two processes: one serves, the other starts it again at once when it dies.
+    #[arg(long)]
+    pub(crate) supervise: bool,
 }
 
 /// What a process that carries traffic is told, wherever its configuration comes from.
@@ -194,6 +209,19 @@ pub(crate) struct NodeOptions {
     /// key); /var/lib/pierhead for root, else below $XDG_STATE_HOME.
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) supervised: Supervised,
+}
+
+/// What the process that serves is told by the one that looks after it; not for people.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Supervised {
+    /// Who looks after it.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) supervised_by: Option<u32>,
+    /// How often one before it died.
+    #[arg(long, hide = true, default_value_t = 0, value_name = "N")]
+    pub(crate) deaths: u32,
 }
 
 #[derive(Debug, Args)]
@@ -224,6 +252,9 @@ pub(crate) struct NodeVerb {
     /// How long connections may take to end when Pierhead is stopped or replaced.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) drain_seconds: u64,
+    /// Run in two processes: one serves, the other starts it again at once when it dies.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) supervise: bool,
 }
 
 const NODE_EXAMPLES: &str = "\
@@ -240,7 +271,12 @@ and waits for SIGTERM, which gives what is left --drain-seconds. The admin addre
 old one has let go of it; who must know which of the two he asks, such as a probe, uses --admin-socket and
 `pierhead status --admin PATH --quiet`. With --ebpf steer and full nothing is cut; a change of the kernel maps' layout
 between two versions costs TCP and UDP flows that the kernel balances by itself. With --ebpf off connections that are in
-their handshake in that moment are lost unless net.ipv4.tcp_migrate_req=1 (Linux 5.14) is set; datagrams may be.";
+their handshake in that moment are lost unless net.ipv4.tcp_migrate_req=1 (Linux 5.14) is set; datagrams may be.
+
+The first process starts a second one, which serves, and looks after it (--supervise): when that one dies, the next serves
+at once what the disk remembers. With --ebpf steer and full new connections wait for it meanwhile; with off they are
+refused. One that cannot start, with a reason, ends both, and so does one that dies five times before it serves; an
+orderly end, by SIGTERM to the first process, ends both with status 0.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Controller {
@@ -387,6 +423,19 @@ mod tests {
         };
         assert!(takeover(&[]) && takeover(&["--takeover"]) && takeover(&["--takeover", "true"]));
         assert!(!takeover(&["--takeover", "false"]) && !takeover(&["--takeover=false"]));
+    }
+
+    #[test]
+    fn a_node_is_looked_after_and_a_laptop_only_when_asked() {
+        let supervise = |all: &[&str]| match Cli::try_parse_from(all).map(|cli| cli.verb) {
+            Ok(Verb::Node(node)) => node.supervise,
+            Ok(Verb::Standalone(one)) => one.supervise,
+            other => panic!("{other:?}"),
+        };
+        let node = ["pierhead", "node", "--controller", "https://c:1"];
+        assert!(supervise(&node) && !supervise(&[&node[..], &["--supervise=false"]].concat()));
+        let standalone = ["pierhead", "standalone", "--config", "a"];
+        assert!(!supervise(&standalone) && supervise(&[&standalone[..], &["--supervise"]].concat()));
     }
 
     #[test]

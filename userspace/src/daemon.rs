@@ -21,6 +21,7 @@ use crate::heap::Heap;
 use crate::life::{Afterwards, Life};
 use crate::node::Node;
 use crate::shared::{Shared, Source};
+use crate::supervise::Ward;
 use crate::uplink::{Change, Done, Facts, Target, Uplink};
 use crate::{control, keep, machine, state, uplink};
 
@@ -31,10 +32,11 @@ const FRESH: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &NodeVerb) -> Result<ExitCode> {
     let state_dir = state::folder(options.node.state_dir.as_deref());
-    control::runtime()?.block_on(serve(options, &state_dir))
+    let ward = Ward::begin(&options.node.supervised)?;
+    control::runtime()?.block_on(serve(options, &state_dir, ward))
 }
 
-async fn serve(options: &NodeVerb, state_dir: &Path) -> Result<ExitCode> {
+async fn serve(options: &NodeVerb, state_dir: &Path, ward: Ward) -> Result<ExitCode> {
     let name = options.node.node_name.clone();
     let name =
         name.context("this node has no name; fix: give it with --node-name or in NODE_NAME, as Kubernetes has it")?;
@@ -43,8 +45,9 @@ async fn serve(options: &NodeVerb, state_dir: &Path) -> Result<ExitCode> {
         .with_context(|| format!("cannot make the state folder {}", state_dir.join(&name).display()))?;
     keep::sweep(&folder);
     let shared = Arc::new(Shared::default());
-    let mut life = Life::begin(&options.node, state_dir, options.takeover, &shared).await?;
-    let node = Arc::new(Node::start(&options.node, life.claim.is_successor())?);
+    let mut life = Life::begin(&options.node, state_dir, options.takeover, ward, &shared).await?;
+    let node = Node::start(&options.node, life.claim.is_successor(), life.ward.take_doors())?;
+    let node = Arc::new(node);
     shared.set_node(Arc::clone(&node));
 
     let kept = keep::load(&folder);
@@ -66,8 +69,9 @@ async fn serve(options: &NodeVerb, state_dir: &Path) -> Result<ExitCode> {
     let keeping = keep::keep(&folder, member.keeper.subscribe());
     shared.set_source(Source::Controller(member.uplink.link.clone()));
 
+    let orphaned = life.claim.is_successor().then(|| life.claim.orphaned());
     let first = tokio::select! {
-        first = member.first(kept, life.claim.is_successor()) => first?,
+        first = member.first(kept, orphaned) => first?,
         () = life.signalled() => return Ok(ExitCode::SUCCESS),
     };
     life.succeed(&node);
@@ -102,23 +106,25 @@ struct Member {
 }
 
 impl Member {
-    /// Puts the first snapshot in force, and says where it came from.
-    async fn first(&mut self, kept: Option<Arc<Snapshot>>, is_successor: bool) -> Result<&'static str> {
+    /// Puts the first snapshot in force, and says where it came from. `orphaned`: when a predecessor is gone, if there is one.
+    async fn first(
+        &mut self,
+        kept: Option<Arc<Snapshot>>,
+        orphaned: Option<impl Future<Output = ()>>,
+    ) -> Result<&'static str> {
         const DISK: &str = "what the disk remembers";
         let Some(kept) = kept else {
             return self.first_of_controller().await;
         };
-        if !is_successor {
-            self.node.take_charge(&kept)?;
-            return Ok(DISK);
-        }
-        tokio::select! {
-            first = self.first_of_controller() => first,
-            () = sleep(FRESH) => {
-                self.node.take_charge(&kept)?;
-                Ok(DISK)
+        if let Some(orphaned) = orphaned {
+            tokio::select! {
+                first = self.first_of_controller() => return first,
+                () = orphaned => tracing::warn!("the pierhead that ran here is gone"),
+                () = sleep(FRESH) => {}
             }
         }
+        self.node.take_charge(&kept)?;
+        Ok(DISK)
     }
 
     async fn first_of_controller(&mut self) -> Result<&'static str> {

@@ -9,10 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::admin::Admin;
-use crate::claim::Claim;
+use crate::claim::{Claim, Manner};
 use crate::cli::NodeOptions;
 use crate::node::Node;
 use crate::shared::Shared;
+use crate::supervise::Ward;
 
 /// How long a process that is told to end waits for a successor that is about to take over.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -20,11 +21,14 @@ const HANDOVER: Duration = Duration::from_secs(10);
 /// balancers know that it is not ready.
 const RETREAT: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(20);
+/// Signals so close to each other are one: who tells every process of a group tells the supervisor too, which passes it on.
+const ECHO: Duration = Duration::from_millis(100);
 
 /// What a process holds from its start to its end.
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) claim: Claim,
+    pub(crate) ward: Ward,
     signals: Signals,
     /// The address is one for all that run on this machine, the socket is this process's own.
     address: Admin,
@@ -35,13 +39,20 @@ pub(crate) struct Life {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    last: Option<Instant>,
 }
 
 impl Signals {
     async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if self.last.is_none_or(|last| last.elapsed() > ECHO) {
+                self.last = Some(Instant::now());
+                return;
+            }
         }
     }
 }
@@ -73,14 +84,22 @@ impl Life {
         options: &NodeOptions,
         state_dir: &Path,
         takeover: bool,
+        ward: Ward,
         shared: &Arc<Shared>,
     ) -> Result<Self> {
         let mut signals = Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            last: None,
+        };
+        let _ = shared.deaths.set(ward.deaths);
+        let manner = match takeover {
+            _ if ward.is_again() => Manner::Again,
+            true => Manner::TakeOver,
+            false => Manner::Alone,
         };
         let claim = tokio::select! {
-            claim = Claim::take(state_dir, takeover) => claim?,
+            claim = Claim::take(state_dir, manner) => claim.inspect_err(|_| if ward.is_again() { ward.left() })?,
             () = signals.recv() => bail!("told to end while it waited for its turn"),
         };
         let socket = options.admin_socket.as_deref();
@@ -89,6 +108,7 @@ impl Life {
             _socket: socket.map(|path| Admin::open_socket(path, shared)).transpose()?,
             signals,
             claim,
+            ward,
         })
     }
 
@@ -104,6 +124,7 @@ impl Life {
         }
         self.claim.succeed();
         node.alone();
+        self.ward.serving(&node.dataplane.steered_sockets());
     }
 
     /// Looks after the node until it is time to end.
@@ -165,6 +186,7 @@ impl Life {
         afterwards: Afterwards,
     ) -> Result<()> {
         if end.superseded {
+            self.ward.left();
             shared.set_not_ready("a successor has taken over");
             tracing::info!("a successor has taken over; connections end with their next answer");
             node.leave();

@@ -24,6 +24,7 @@ mod standalone;
 mod state;
 mod status;
 mod steering;
+mod supervise;
 mod uninstall;
 mod uplink;
 
@@ -37,6 +38,8 @@ use crate::cli::{Cli, Verb};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.verb {
+        // Before there are threads, a log, or anything else that takes memory: this process stays so.
+        verb if verb.is_to_be_supervised() => supervise::run(|| log::start(&cli.log, cli.log_format)),
         Verb::Standalone(options) => {
             log::start(&cli.log, cli.log_format);
             standalone::run(options)

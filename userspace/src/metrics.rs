@@ -53,6 +53,10 @@ pub(crate) fn text(shared: &Shared) -> String {
     );
     let uptime = shared.started.elapsed().as_secs_f64();
     page.one("pierhead_uptime_seconds", "Since the process started.", uptime);
+    if let Some(deaths) = shared.deaths.get() {
+        let help = "How often the process that served here died and was started again (--supervise).";
+        page.family("counter", "pierhead_deaths_total", help, [(String::new(), deaths)]);
+    }
     if let Some(Source::Controller(link)) = shared.source() {
         uplink(&mut page, &link.borrow());
     }

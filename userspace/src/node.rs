@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane};
+use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane, WorkerSockets};
 use pierhead_kernel::{Announcements, KernelError};
 use pierhead_model::{Announcer, BackendTarget, BindKey, CertificateId, DataPath, DataPathReport, Snapshot};
 
@@ -63,10 +63,11 @@ pub(crate) struct Applied {
 }
 
 impl Node {
-    /// Starts the workers. `beside`: a predecessor serves here, and is to be taken over from.
-    pub(crate) fn start(options: &NodeOptions, beside: bool) -> Result<Self> {
+    /// Starts the workers. `beside`: a predecessor serves here, and is to be taken over from. `doors`: those of one that
+    /// died here, with what waits at them.
+    pub(crate) fn start(options: &NodeOptions, beside: bool, doors: Vec<WorkerSockets>) -> Result<Self> {
         let (mode, steering) = steering::open(options, beside)?;
-        let dataplane = Dataplane::start(Config {
+        let config = Config {
             accept: if steering.is_some() {
                 AcceptMode::Steered
             } else {
@@ -80,7 +81,8 @@ impl Node {
             workers: options.workers.unwrap_or_else(|| Config::default().workers),
             beside,
             loads: steering.as_ref().map(Steering::loads).transpose()?,
-        })?;
+        };
+        let dataplane = Dataplane::start_with(config, doors)?;
         tracing::info!(
             "ebpf mode {} (asked for {}): {}",
             mode.chosen.as_str(),

@@ -19,6 +19,8 @@ use crate::uplink::Link;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) started: Instant,
+    /// How often one before this process died in its place.
+    pub(crate) deaths: OnceLock<u32>,
     /// `None`: ready.
     not_ready: Mutex<Option<Cow<'static, str>>>,
     node: OnceLock<Arc<Node>>,
@@ -77,6 +79,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             started: Instant::now(),
+            deaths: OnceLock::new(),
             not_ready: Mutex::new(Some("no configuration is in force".into())),
             node: OnceLock::new(),
             source: OnceLock::new(),

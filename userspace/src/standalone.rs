@@ -22,17 +22,20 @@ use crate::heap::Heap;
 use crate::life::{Afterwards, Life};
 use crate::node::Node;
 use crate::shared::Shared;
+use crate::supervise::Ward;
 use crate::{control, state};
 
 pub(crate) fn run(options: &Standalone) -> Result<ExitCode> {
     let state_dir = state::folder(options.node.state_dir.as_deref());
-    control::runtime()?.block_on(serve(options, &state_dir))
+    let ward = Ward::begin(&options.node.supervised)?;
+    control::runtime()?.block_on(serve(options, &state_dir, ward))
 }
 
-async fn serve(options: &Standalone, state_dir: &Path) -> Result<ExitCode> {
+async fn serve(options: &Standalone, state_dir: &Path, ward: Ward) -> Result<ExitCode> {
     let shared = Arc::new(Shared::default());
-    let mut life = Life::begin(&options.node, state_dir, options.takeover, &shared).await?;
-    let node = Arc::new(Node::start(&options.node, life.claim.is_successor())?);
+    let mut life = Life::begin(&options.node, state_dir, options.takeover, ward, &shared).await?;
+    let node = Node::start(&options.node, life.claim.is_successor(), life.ward.take_doors())?;
+    let node = Arc::new(node);
     shared.set_node(Arc::clone(&node));
     let mut feed = tokio::select! {
         feed = Feed::open(options, state_dir, &shared) => feed?,

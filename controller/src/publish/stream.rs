@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use tracing::{debug, info, warn};
@@ -128,8 +128,10 @@ struct Stream {
 
 /// Why a stream ends.
 enum End {
-    /// The node left, or its connection broke.
-    Gone,
+    /// The node left.
+    Left,
+    /// Its connection broke.
+    Broken,
     /// We end it, and say why.
     Closed(Box<Status>),
 }
@@ -145,7 +147,8 @@ impl Stream {
         let name = Arc::clone(&self.node.name);
         let responses = self.responses.clone();
         match self.serve().await {
-            End::Gone => info!(node = &*name, "a node's stream ended"),
+            End::Left => info!(node = &*name, "a node's stream ended"),
+            End::Broken => info!(node = &*name, "a node's connection broke"),
             End::Closed(status) => {
                 warn!(node = &*name, why = status.message(), "closed a node's stream");
                 // If there is no room the node does not listen either; it sees the end of the stream.
@@ -158,7 +161,11 @@ impl Stream {
         let end = async {
             let membership = self.join().await?;
             info!(node = &*self.node.name, "a node's stream began");
-            self.carry(&membership).await
+            let end = self.carry(&membership).await;
+            if matches!(end, Err(End::Broken)) {
+                tokio::spawn(membership.lapse());
+            }
+            end
         };
         match end.await {
             Ok(never) => match never {},
@@ -169,7 +176,7 @@ impl Stream {
     /// Hears what the node holds. Bounded in number and time.
     async fn join(&mut self) -> Result<Membership, End> {
         let shared = Arc::clone(&self.shared);
-        let _permit: SemaphorePermit<'_> = shared.joining.acquire().await.map_err(|_| End::Gone)?;
+        let _permit: SemaphorePermit<'_> = shared.joining.acquire().await.map_err(|_| End::Left)?;
         let membership = self.shared.registry.join(&self.node.name, Timestamp::now());
         let whole = async {
             while self.session.is_joining() {
@@ -196,10 +203,15 @@ impl Stream {
             if let Some(batch) = batch.map_err(|TooFarBehind| Status::aborted("too far behind: connect again"))? {
                 debug!(node = &*self.node.name, resources = batch.resources(), "sending");
                 for response in batch {
-                    responses.send(Ok(response)).await.map_err(|_| End::Gone)?;
+                    responses.send(Ok(response)).await.map_err(|_| End::Broken)?;
                 }
             }
             tokio::select! {
+                // In this order: of a connection that ends, what is heard tells how.
+                biased;
+                () = &mut expiry => {
+                    return Err(Status::unauthenticated("the certificate has ended: ask for a new one").into());
+                }
                 heard = self.receive(membership) => heard?,
                 changed = version.changed() => changed.map_err(|_| Status::unavailable("the controller stops"))?,
                 changed = authority.changed() => {
@@ -209,18 +221,19 @@ impl Stream {
                         return Err(Status::unauthenticated("the CA was replaced: ask for a new certificate").into());
                     }
                 }
-                () = &mut expiry => {
-                    return Err(Status::unauthenticated("the certificate has ended: ask for a new one").into());
-                }
                 _ = is_leader.wait_for(|leads| !leads) => return Err(not_the_leader().into()),
-                () = responses.closed() => return Err(End::Gone),
+                () = responses.closed() => return Err(End::Left),
             }
         }
     }
 
     async fn receive(&mut self, membership: &Membership) -> Result<(), End> {
-        let Ok(Some(request)) = self.requests.message().await else {
-            return Err(End::Gone);
+        let request = match self.requests.message().await {
+            Ok(Some(request)) => request,
+            // An orderly end, or a stream that the node cancelled.
+            Ok(None) => return Err(End::Left),
+            Err(status) if status.code() == Code::Cancelled => return Err(End::Left),
+            Err(_) => return Err(End::Broken),
         };
         let said = match self.session.receive(request) {
             Ok(said) => said,

@@ -17,6 +17,8 @@ pub const NAMESPACE: &str = "pierhead-system";
 
 /// The host outside the nodes, which knows no pod and no Service.
 const CLIENT: &str = "pierhead-lab-client";
+/// By which it is wired.
+pub(crate) const CLIENT_LINK: &str = "eth0";
 
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(50);
@@ -26,6 +28,8 @@ pub struct Lab {
     pub api: Api,
     /// Connects from outside the nodes.
     pub client: Client,
+    /// Where that one is.
+    pub(crate) host: Arc<Netns>,
     dir: PathBuf,
 }
 
@@ -37,10 +41,11 @@ impl Lab {
     pub fn here() -> Result<Self> {
         let dir = dir();
         let api = Api::new(&dir.join("state/kubeconfig"))?;
-        let client = Netns::of(CLIENT).context("`cargo xtask cluster up` makes the cluster")?;
+        let host = Arc::new(Netns::of(CLIENT).context("`cargo xtask cluster up` makes the cluster")?);
         Ok(Self {
             api,
-            client: Client::new(&Arc::new(client)),
+            client: Client::new(&host),
+            host,
             dir,
         })
     }

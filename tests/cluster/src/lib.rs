@@ -12,3 +12,4 @@ pub mod ingress;
 pub mod lab;
 pub mod load;
 pub mod machine;
+pub mod neighbours;

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
 use crate::lab::Lab;
+use crate::neighbours::Mac;
 
 /// The namespaces of hosts and of what joins them begin so.
 const PREFIX: &str = "pierhead-lab-";
@@ -30,6 +31,15 @@ pub struct Memory {
     pub share: u64,
     /// The most that was ever resident.
     pub peak: u64,
+}
+
+/// Which process of a container is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The first: the whole container ends with it.
+    First,
+    /// The second, which serves, and which the first one looks after.
+    Serving,
 }
 
 impl Lab {
@@ -58,21 +68,22 @@ impl Lab {
         Ok(())
     }
 
-    /// Kills every Pierhead process of the cluster that runs this verb; with `node` not empty only that node's. How many.
+    /// Kills this process of every Pierhead container of the cluster that runs this verb, with -9; with `node` not empty only
+    /// that node's. How many.
     ///
     /// # Errors
     /// One cannot be killed.
-    pub fn kill_processes(&self, verb: &str, node: &str) -> Result<usize> {
-        let meant = self.processes(verb, node)?;
+    pub fn kill_processes(&self, verb: &str, node: &str, which: Which) -> Result<usize> {
+        let meant = self.processes(verb, node, which)?;
         meant.iter().try_for_each(|process| kill(process.pid))?;
         Ok(meant.len())
     }
 
-    /// Every Pierhead process of the cluster that runs this verb; with `node` not empty only that node's.
+    /// This process of every Pierhead container of the cluster that runs this verb; with `node` not empty only that node's.
     ///
     /// # Errors
     /// There is no `/proc`.
-    pub fn processes(&self, verb: &str, node: &str) -> Result<Vec<Process>> {
+    pub fn processes(&self, verb: &str, node: &str, which: Which) -> Result<Vec<Process>> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -86,8 +97,10 @@ impl Lab {
                 .filter_map(|word| std::str::from_utf8(word).ok())
                 .collect();
             let named = format!("--node-name={node}");
+            let is_second = words.iter().any(|word| word.starts_with("--supervised-by="));
             let is_meant = words.first() == Some(&"/pierhead")
                 && words.get(1) == Some(&verb)
+                && is_second == (which == Which::Serving)
                 && (node.is_empty() || words.contains(&named.as_str()));
             if is_meant && self.holds(pid) {
                 found.push(Process { pid });
@@ -125,6 +138,32 @@ impl Lab {
             }
         }
         bail!("no node has {mac}, which answers for {address}")
+    }
+
+    /// The Ethernet address of a node.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn mac(&self, node: &str) -> Result<Mac> {
+        let text = ip(&["-n", &format!("{PREFIX}{node}"), "link", "show", "eth0"])?;
+        let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+        let bytes = mac
+            .with_context(|| format!("{node} has no Ethernet address"))?
+            .split(':');
+        let bytes: Vec<u8> = bytes
+            .map(|byte| u8::from_str_radix(byte, 16))
+            .collect::<Result<_, _>>()?;
+        bytes.try_into().map_err(|_| anyhow!("no Ethernet address: {text}"))
+    }
+
+    /// Runs `ip` with these words on the client.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn client_ip(&self, words: &str) -> Result<()> {
+        let client = format!("{PREFIX}client");
+        let words: Vec<&str> = ["-n", &client].into_iter().chain(words.split_whitespace()).collect();
+        ip(&words).map(drop)
     }
 
     /// Plugs a node in, or pulls its cable.

@@ -208,6 +208,13 @@ impl Gate {
         self.child.id()
     }
 
+    /// The process that serves, where this one only looks after it (`--supervise`).
+    pub fn serving(&self) -> Result<Pid> {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid()))?;
+        let child = children.split_whitespace().next().context("it has no child")?;
+        Pid::from_raw(child.parse()?).context("no process number")
+    }
+
     /// Its resident memory in bytes.
     pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;

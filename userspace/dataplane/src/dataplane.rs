@@ -57,6 +57,15 @@ impl Dataplane {
     /// # Errors
     /// When threads, steered sockets or the access log cannot be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Vec::new())
+    }
+
+    /// The same with steered sockets that another process had, as of [`Self::steered_sockets`]: what waits there is served
+    /// too. What is missing is opened.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(config: Config, kept: Vec<WorkerSockets>) -> Result<Self, StartError> {
         raise_descriptor_limit();
         let workers = config.workers.get();
         let registry = Arc::new(Registry::new(workers));
@@ -77,14 +86,10 @@ impl Dataplane {
         let commands: Vec<_> = threads.iter().map(|thread| thread.commands.clone()).collect();
         let steered = match config.accept {
             AcceptMode::Bound => Vec::new(),
-            AcceptMode::Steered => commands
-                .iter()
-                .map(Steered::open)
-                .collect::<Result<_, _>>()
-                .map_err(|source| StartError::Socket {
-                    source,
-                    fix: "allow more open files (ulimit -n)",
-                })?,
+            AcceptMode::Steered => Steered::open_all(workers, kept).map_err(|source| StartError::Socket {
+                source,
+                fix: "allow more open files (ulimit -n)",
+            })?,
         };
         let (wanted, names) = unbounded_channel();
         let inner = Arc::new(Inner {
@@ -96,6 +101,7 @@ impl Dataplane {
                 open: BTreeSet::new(),
                 failed: BTreeMap::new(),
                 draining: false,
+                listening: false,
                 beside,
                 wanted: BTreeSet::new(),
                 retired: Vec::new(),
@@ -217,6 +223,8 @@ struct State {
     open: BTreeSet<BindKey>,
     failed: BTreeMap<BindKey, String>,
     draining: bool,
+    /// Steered sockets are served: not before it is known what is served there.
+    listening: bool,
     /// Another process has the same sockets open, and will close them.
     beside: bool,
     wanted: BTreeSet<Hostname>,
@@ -237,6 +245,11 @@ impl Inner {
         state.close(|key| !snapshot.binds.contains_key(key));
         self.swap(&mut state, snapshot);
         self.open_missing(&mut state);
+        if !std::mem::replace(&mut state.listening, true) {
+            for (steered, commands) in self.steered.iter().zip(&state.commands) {
+                steered.listen(commands);
+            }
+        }
         let runtime = self.runtime.load();
         ApplyReport {
             generation: runtime.generation,
@@ -483,24 +496,39 @@ struct Steered {
 }
 
 impl Steered {
-    fn open(commands: &UnboundedSender<Command>) -> io::Result<Self> {
-        let open = |transport, v6| {
-            let socket = sockets::steered(transport, v6)?;
-            if let Some(socket) = &socket {
-                let fd = OwnedFd::from(socket.try_clone()?);
-                let _ = commands.send(match transport {
-                    Transport::Tcp => Command::ListenSteered(fd.into()),
-                    Transport::Udp => Command::ReceiveSteered(fd.into()),
-                });
-            }
-            Ok::<_, io::Error>(socket)
+    /// For so many workers; what was kept stays with the worker of its number.
+    fn open_all(workers: usize, kept: Vec<WorkerSockets>) -> io::Result<Vec<Self>> {
+        let mut kept: BTreeMap<usize, WorkerSockets> = kept.into_iter().map(|one| (one.worker, one)).collect();
+        (0..workers).map(|worker| Self::open(kept.remove(&worker))).collect()
+    }
+
+    fn open(kept: Option<WorkerSockets>) -> io::Result<Self> {
+        let open = |kept: Option<OwnedFd>, transport, v6| match kept {
+            Some(kept) => Ok(Some(Socket::from(kept))),
+            None => sockets::steered(transport, v6),
+        };
+        let (tcp4, tcp6, udp4, udp6) = match kept {
+            Some(kept) => (kept.tcp4, kept.tcp6, kept.udp4, kept.udp6),
+            None => (None, None, None, None),
         };
         Ok(Self {
-            tcp4: open(Transport::Tcp, false)?,
-            tcp6: open(Transport::Tcp, true)?,
-            udp4: open(Transport::Udp, false)?,
-            udp6: open(Transport::Udp, true)?,
+            tcp4: open(tcp4, Transport::Tcp, false)?,
+            tcp6: open(tcp6, Transport::Tcp, true)?,
+            udp4: open(udp4, Transport::Udp, false)?,
+            udp6: open(udp6, Transport::Udp, true)?,
         })
+    }
+
+    /// Has the worker serve what comes in by them.
+    fn listen(&self, commands: &UnboundedSender<Command>) {
+        let duplicates = self.duplicate(0);
+        for socket in [duplicates.tcp4, duplicates.tcp6].into_iter().flatten() {
+            // Fails for a worker that has ended.
+            let _ = commands.send(Command::ListenSteered(socket.into()));
+        }
+        for socket in [duplicates.udp4, duplicates.udp6].into_iter().flatten() {
+            let _ = commands.send(Command::ReceiveSteered(socket.into()));
+        }
     }
 
     fn duplicate(&self, worker: usize) -> WorkerSockets {

@@ -54,12 +54,12 @@ pub(crate) fn kubectl(place: &Place) -> Command {
 /// Waits until every node is Ready.
 ///
 /// # Errors
-/// One is not within a minute.
+/// One is not within two minutes: a kubelet that missed the API server for long looks again ever more seldom.
 pub(crate) fn wait_nodes(place: &Place) -> Result<()> {
     let names: Vec<&str> = nodes().map(|node| node.name).collect();
     let daemons: Vec<String> = nodes().flat_map(super::node::daemons).collect();
     let daemons: Vec<&str> = daemons.iter().map(String::as_str).collect();
-    daemon::wait(place, "a Ready node", &daemons, Duration::from_secs(60), || {
+    daemon::wait(place, "a Ready node", &daemons, Duration::from_secs(120), || {
         ready_nodes(place).is_ok_and(|ready| names.iter().all(|name| ready.iter().any(|it| it == name)))
     })
 }

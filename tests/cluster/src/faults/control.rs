@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::stage::Stage;
 use crate::api::Id;
 use crate::lab::{NAMESPACE, eventually};
+use crate::machine::Which;
 
 /// How long the API server is away.
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ pub(super) fn api_server_down(stage: &Stage<'_>) -> Result<()> {
 }
 
 pub(super) fn controllers_killed(stage: &Stage<'_>) -> Result<()> {
-    let killed = stage.lab.kill_processes("controller", "")?;
+    let killed = stage.lab.kill_processes("controller", "", Which::First)?;
     ensure!(killed > 0, "no controller ran");
     // Containers that die at once are started again after ten seconds.
     std::thread::sleep(Duration::from_secs(15));

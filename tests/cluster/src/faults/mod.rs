@@ -63,10 +63,18 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "node-killed",
-        about: "the node process that serves is killed with -9",
+        about: "the process that serves, on the node that has the address, is killed with -9; its supervisor starts another",
         may_lose: stage::IN_FLIGHT,
         may_last: Duration::from_secs(1),
         run: nodes::killed,
+    },
+    Fault {
+        name: "container-killed",
+        about: "the supervisor too, and so the container, is killed with -9: until the kubelet has started it again (1 to 2 s) \
+                or another node has the address, new connections are refused",
+        may_lose: u64::MAX,
+        may_last: Duration::from_secs(3),
+        run: nodes::container_killed,
     },
     Fault {
         name: "node-cut-off",

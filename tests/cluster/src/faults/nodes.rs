@@ -8,6 +8,7 @@ use serde_json::json;
 use super::stage::Stage;
 use crate::api::Id;
 use crate::lab::NAMESPACE;
+use crate::machine::Which;
 
 /// How long the node is away.
 const CUT: Duration = Duration::from_secs(15);
@@ -22,12 +23,41 @@ pub(super) fn rolled(stage: &Stage<'_>) -> Result<()> {
         .rolled_out("DaemonSet", NAMESPACE, "pierhead-node", Duration::from_secs(180))
 }
 
+/// The container goes on: its first process starts another one that serves.
 pub(super) fn killed(stage: &Stage<'_>) -> Result<()> {
-    let node = stage.lab.announcer(stage.address)?;
-    let killed = stage.lab.kill_processes("node", &node)?;
-    ensure!(killed > 0, "no node process ran on {node}");
+    let before = restarts(stage)?;
+    kill(stage, Which::Serving)?;
     std::thread::sleep(Duration::from_secs(5));
+    stage.lab.running()?;
+    let after = restarts(stage)?;
+    ensure!(after == before, "{} containers were started again", after - before);
+    Ok(())
+}
+
+pub(super) fn container_killed(stage: &Stage<'_>) -> Result<()> {
+    kill(stage, Which::First)?;
+    std::thread::sleep(Duration::from_secs(10));
     stage.lab.running()
+}
+
+/// Kills a process on the node that has the address.
+fn kill(stage: &Stage<'_>, which: Which) -> Result<()> {
+    let node = stage.lab.announcer(stage.address)?;
+    let killed = stage.lab.kill_processes("node", &node, which)?;
+    ensure!(killed == 1, "{killed} processes were killed on {node}, not one");
+    Ok(())
+}
+
+/// How often containers of nodes were started again.
+fn restarts(stage: &Stage<'_>) -> Result<i64> {
+    let pods = stage.lab.api.list(&format!("/api/v1/namespaces/{NAMESPACE}/pods"))?;
+    let nodes = pods.iter().filter(|pod| {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        name.starts_with("pierhead-node-")
+    });
+    Ok(nodes
+        .filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_i64())
+        .sum())
 }
 
 pub(super) fn cut_off(stage: &Stage<'_>) -> Result<()> {

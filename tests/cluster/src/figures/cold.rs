@@ -13,6 +13,7 @@ use super::crowd::{self, Crowd, each};
 use super::report::Report;
 use crate::api::Id;
 use crate::lab::{NAMESPACE, eventually};
+use crate::machine::Which;
 
 /// As many writes at a time as the controller has.
 const WRITES: usize = 24;
@@ -112,7 +113,7 @@ pub(super) fn measure(crowd: &Crowd<'_>, report: &mut Report) -> Result<()> {
 /// How long the API server takes for a patch of every status, and then every route for its status: from the start of a
 /// controller's process, and from the order to start one.
 fn without_controller(crowd: &Crowd<'_>, start: impl FnOnce() -> Result<()>) -> Result<(Duration, Duration, Duration)> {
-    let controllers = || crowd.lab.processes("controller", "");
+    let controllers = || crowd.lab.processes("controller", "", Which::First);
     eventually("no controller runs", Duration::from_secs(60), || {
         let left = controllers()?.len();
         ensure!(left == 0, "{left} do");

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::crowd::{self, Crowd};
 use super::report::Report;
 use crate::lab::Lab;
-use crate::machine::{Memory, Process};
+use crate::machine::{Memory, Process, Which};
 
 /// Between two changes: each is one of its own.
 const PACE: Duration = Duration::from_millis(100);
@@ -23,13 +23,16 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 struct Processes {
     controllers: Vec<Process>,
     nodes: Vec<Process>,
+    /// What looks after the processes of nodes.
+    supervisors: Vec<Process>,
 }
 
 impl Processes {
     fn of(lab: &Lab) -> Result<Self> {
         let found = Self {
-            controllers: lab.processes("controller", "")?,
-            nodes: lab.processes("node", "")?,
+            controllers: lab.processes("controller", "", Which::First)?,
+            nodes: lab.processes("node", "", Which::Serving)?,
+            supervisors: lab.processes("node", "", Which::First)?,
         };
         ensure!(
             !found.controllers.is_empty() && !found.nodes.is_empty(),
@@ -97,12 +100,12 @@ fn spent(processes: &Processes, work: impl FnOnce() -> Result<()>) -> Result<([D
     Ok((spent, started.elapsed()))
 }
 
-/// Memory of the largest process of each kind.
+/// Memory of the largest process of each kind; that of a node and of what looks after it together.
 pub(super) fn memory(crowd: &Crowd<'_>, report: &mut Report) -> Result<()> {
     let processes = Processes::of(crowd.lab)?;
     let rows = [
         (
-            &processes.controllers,
+            [&processes.controllers, &[][..]],
             100.0,
             [
                 "controller, resident",
@@ -111,14 +114,18 @@ pub(super) fn memory(crowd: &Crowd<'_>, report: &mut Report) -> Result<()> {
             ],
         ),
         (
-            &processes.nodes,
+            [&processes.nodes, &processes.supervisors],
             40.0,
             ["node, resident", "node, its share (PSS)", "node, most ever"],
         ),
     ];
     for (processes, target, names) in rows {
-        let all = processes.iter().map(Process::memory).collect::<Result<Vec<_>>>()?;
-        let most = |of: fn(&Memory) -> u64| all.iter().map(of).max().unwrap_or_default() as f64 / 1e6;
+        let mut all = Vec::new();
+        for processes in processes {
+            all.push(processes.iter().map(Process::memory).collect::<Result<Vec<_>>>()?);
+        }
+        let largest = |of: fn(&Memory) -> u64, some: &[Memory]| some.iter().map(of).max().unwrap_or_default();
+        let most = |of| all.iter().map(|some| largest(of, some)).sum::<u64>() as f64 / 1e6;
         let values = [most(|one| one.resident), most(|one| one.share), most(|one| one.peak)];
         for ((name, value), target) in names.into_iter().zip(values).zip([Some(target), None, None]) {
             report.add(crowd.size, name, "MB", target, value);
