@@ -62,7 +62,7 @@ fn started() -> (ApiServer, Controller) {
 /// The Service that is made for a Gateway.
 fn service_of(server: &ApiServer, gateway: &str) -> Option<Value> {
     let all = server.list("service", "pierhead-system");
-    let of = |service: &Value| &service["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"] == gateway;
+    let of = |service: &Value| service["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"] == gateway;
     all.into_iter().find(of)
 }
 
