@@ -2,7 +2,9 @@
 //! replica leads.
 //!
 //! What is there is watched, without its content; [`Ledger`] decides what is to be done, and is pure. Fields of others (a
-//! load balancer's annotations, a status) are left alone: everything is server-side apply.
+//! load balancer's annotations, a status) are left alone: everything is server-side apply. Somebody else's Service is left
+//! alone whole: translation asks for none of a name that is taken, and each write names the very object it is for (its uid), or
+//! that there is none, so that no Service that came in between is taken over.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +17,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use pierhead_model::{Problem, Severity};
 use pierhead_translate::{DesiredService, MANAGED_BY, ObjectName};
@@ -23,12 +25,15 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::cluster::FIELD_MANAGER;
+use crate::cluster::{FIELD_MANAGER, watched};
 use crate::counters::{Counters, count};
 use crate::published::Published;
 
 /// Without it a Service of that label is somebody else's.
 const OWNER: &str = "pierhead.dev/owner";
+/// No object has it: a write that is made for an object of this version makes a new one or is refused as a conflict. Without a
+/// version it would change whatever is there.
+const NEVER: &str = "1";
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A request that failed so often in a row is somebody's problem.
@@ -181,6 +186,14 @@ impl Ledger {
         }
     }
 
+    /// Nothing need be remembered of what is neither there nor to be there.
+    fn forget(&mut self, desired: &BTreeMap<ObjectName, DesiredService>) {
+        let present = self.present.as_ref();
+        let is_there = |name: &ObjectName| present.is_some_and(|present| present.contains_key(name));
+        self.items
+            .retain(|name, _| desired.contains_key(name) || is_there(name));
+    }
+
     fn failed(&mut self, name: &ObjectName, desired: Option<&DesiredService>, why: &str, now: Instant) {
         let item = self.item(name);
         item.not_before = Some(now + item.retry.fail());
@@ -216,6 +229,16 @@ fn body(service: &DesiredService) -> Value {
     serde_json::to_value(&service.service).unwrap_or_default()
 }
 
+/// What is sent for a Service: only to the object of that uid, or only if there is none.
+fn request(service: &DesiredService, uid: Option<&str>) -> Value {
+    let mut body = body(service);
+    match uid {
+        Some(uid) => body["metadata"]["uid"] = uid.into(),
+        None => body["metadata"]["resourceVersion"] = NEVER.into(),
+    }
+    body
+}
+
 fn fingerprint(service: &DesiredService) -> u64 {
     let mut hasher = DefaultHasher::new();
     body(service).to_string().hash(&mut hasher);
@@ -243,7 +266,7 @@ pub(crate) async fn run(inputs: Inputs) {
     } = inputs;
     let labels = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
     let config = Config::default().labels(&labels).timeout(60);
-    let mut events = pin!(watcher(Api::<PartialObjectMeta<Service>>::all(client.clone()), config));
+    let mut events = pin!(watched(Api::<PartialObjectMeta<Service>>::all(client.clone()), config));
     let mut ledger = Ledger::default();
     let mut watching = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
@@ -257,6 +280,7 @@ pub(crate) async fn run(inputs: Inputs) {
             for task in tasks {
                 work(&client, &mut ledger, task, desired, &counters).await;
             }
+            ledger.forget(desired);
             problems.send_if_modified(|told| {
                 let now = ledger.problems();
                 let changed = **told != now;
@@ -301,9 +325,11 @@ async fn work(
     let result = match &task {
         Task::Apply { written, .. } => match desired.get(&name) {
             Some(service) => {
-                let patch = Patch::Apply(body(service));
+                let uid = ledger.uid(&name);
+                let patch = Patch::Apply(request(service, uid.as_deref()));
+                // By force, since what others changed in a Service of ours is to be as it was.
                 let params = PatchParams::apply(FIELD_MANAGER).force();
-                match (within(api.patch(&name.name, &params, &patch)).await, ledger.uid(&name)) {
+                match (within(api.patch(&name.name, &params, &patch)).await, uid) {
                     (Ok(made), _) => {
                         ledger.applied(&name, *written, Present::of(&made.metadata));
                         Ok(())
@@ -313,6 +339,11 @@ async fn work(
                         tracing::info!("making Service {name} anew: {}", refusal.why);
                         delete(&api, ledger, &name, &uid).await
                     }
+                    // There is one after all, or another one by now: what is watched will tell whose.
+                    (Err(refusal), _) if refusal.code == 409 => Err(Refusal {
+                        why: format!("there is another Service of that name ({})", refusal.why),
+                        ..refusal
+                    }),
                     (Err(refusal), _) => Err(refusal),
                 }
             }
@@ -479,5 +510,23 @@ mod tests {
         assert_eq!(ledger.problems()[0].origin, Origin::new("Gateway", "ns", "a"));
         ledger.applied(&name("a"), 0, Present::of(&there("a", "1", true).metadata));
         assert!(ledger.problems().is_empty());
+        // Nobody wants it any more.
+        for _ in 0..2 {
+            ledger.failed(&name("b"), wanted.get(&name("b")), "no", now);
+        }
+        assert_eq!(ledger.problems().len(), 1);
+        ledger.forget(&desired(&["a"], "x"));
+        assert!(ledger.problems().is_empty());
+    }
+
+    #[test]
+    fn a_write_is_for_the_object_that_is_there_or_for_none() {
+        let wanted = desired(&["a"], "x");
+        let one = &wanted[&name("a")];
+        let metadata = |uid| request(one, uid)["metadata"].clone();
+        assert_eq!(metadata(Some("u"))["uid"], "u");
+        assert_eq!(metadata(Some("u"))["resourceVersion"], Value::Null);
+        assert_eq!(metadata(None)["uid"], Value::Null);
+        assert_eq!(metadata(None)["resourceVersion"], NEVER);
     }
 }

@@ -445,6 +445,46 @@ async fn whoever_has_no_certificate_of_ours_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_an_old_and_a_new_ca_overlap_nobody_notices() {
+    let mut controller = Controller::start();
+    controller.publish(1, &snapshot(&["a"]));
+    let tls = controller.bootstrap("node-1").await;
+    let mut client = Client::new("node-1", "test");
+    let channel = controller.channel(tls.clone()).await.unwrap();
+    let mut stream = Stream::open(channel, client.connect()).await.unwrap();
+    stream.take(&mut client).await;
+    stream.say(client.applied()).await;
+    controller.node("node-1", |state| state.acked == 1).await;
+
+    // The new one signs from now on.
+    let (old, new) = (controller.authority(), ca());
+    let both = |of: fn(&Authority) -> &str| [of(&old), of(&new)].concat();
+    let both = Authority::from_pem(&both(Authority::certificate_pem), &both(Authority::secret_key_pem)).unwrap();
+    controller.authority.send_replace(Some(both.into()));
+    controller.publish(2, &snapshot(&["a", "b"]));
+    stream.take(&mut client).await;
+    stream.say(client.applied()).await;
+    controller.node("node-1", |state| state.acked == 2).await;
+
+    // A node that knows both opens a stream with its old certificate, and with a new one.
+    let again = controller.channel(tls.ca_certificate(Pem::from_pem(controller.authority().certificate_pem())));
+    let mut later = Client::new("node-1", "test");
+    Stream::open(again.await.unwrap(), later.connect())
+        .await
+        .unwrap()
+        .take(&mut later)
+        .await;
+    let tls = controller.bootstrap("node-2").await;
+    let mut other = Client::new("node-2", "test");
+    let channel = controller.channel(tls).await.unwrap();
+    Stream::open(channel, other.connect())
+        .await
+        .unwrap()
+        .take(&mut other)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_ca_ends_the_streams_of_the_old_one() {
     let mut controller = Controller::start();
     controller.publish(1, &snapshot(&["a"]));

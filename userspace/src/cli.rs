@@ -136,7 +136,8 @@ pub(crate) struct Meaning {
 /// Pools given by hand, where no `GatewayParameters` does.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Pools {
-    /// Give each Gateway that names no address one of this prefix; repeatable.
+    /// Give each Gateway that names no address one of this prefix; repeatable. The addresses are here: with a cluster, no
+    /// second process may have the same pool.
     #[arg(long, value_name = "CIDR")]
     pub(crate) address_pool: Vec<IpNet>,
 }

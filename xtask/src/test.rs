@@ -257,8 +257,9 @@ impl Summary {
 /// Where a package's tests belong. Only three crates need root, and two of them only outside their unit tests.
 fn tier_of(package: &str, target: &str, integration: bool) -> Tier {
     match package {
-        // It starts an API server.
+        // They start an API server.
         "pierhead-controller" if target == "api_server" => Tier::Cluster,
+        "pierhead" if target == "of_cluster" => Tier::Cluster,
         "pierhead-wire" => Tier::Wire,
         "pierhead-cluster" if integration => Tier::Cluster,
         "pierhead-kernel" if integration => Tier::Packets,
@@ -370,5 +371,7 @@ mod tests {
         assert_eq!(tier_of("pierhead-model", "it", true), Tier::Pure);
         assert_eq!(tier_of("pierhead-controller", "nodes", true), Tier::Pure);
         assert_eq!(tier_of("pierhead-controller", "api_server", true), Tier::Cluster);
+        assert_eq!(tier_of("pierhead", "of_cluster", true), Tier::Cluster);
+        assert_eq!(tier_of("pierhead", "command_line", true), Tier::Pure);
     }
 }

@@ -4,7 +4,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::gateway_parameters::{GatewayParametersSpec, Invalid, invalid};
+use crate::{
+    cidr,
+    gateway_parameters::{GatewayParametersSpec, Invalid, invalid},
+};
 
 /// How many prefixes a list may have.
 const MAX_CIDRS: usize = 128;
@@ -79,40 +82,11 @@ impl GatewayParametersSpec {
 }
 
 fn nets(of: &str, texts: &[String]) -> Result<Vec<IpNet>, Invalid> {
-    let field = format!("spec.clientAddress.{of}.trustedCIDRs");
-    if texts.is_empty() || texts.len() > MAX_CIDRS {
-        return Err(invalid(field, format!("needs 1 to {MAX_CIDRS} prefixes")));
-    }
-    let parse = |(index, text): (usize, &String)| {
-        let net = text.parse::<IpNet>().map_err(|_| {
-            invalid(
-                format!("{field}[{index}]"),
-                format!("{text:?} is no prefix like 192.0.2.0/24 or 2001:db8::/64"),
-            )
-        });
-        net.map(|net| net.trunc())
-    };
-    texts.iter().enumerate().map(parse).collect()
+    cidr::parse(&format!("spec.clientAddress.{of}.trustedCIDRs"), texts, MAX_CIDRS)
 }
 
 pub(crate) fn schema() -> Value {
-    let cidrs = |description: &str| {
-        json!({
-            "type": "array",
-            "description": description,
-            "minItems": 1,
-            "maxItems": MAX_CIDRS,
-            "x-kubernetes-list-type": "atomic",
-            "items": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 49,
-                "x-kubernetes-validations": [
-                    {"rule": "isCIDR(self)", "message": "must be a prefix like 192.0.2.0/24 or 2001:db8::/64"},
-                ],
-            },
-        })
-    };
+    let cidrs = |description: &str| cidr::schema(description, MAX_CIDRS);
     json!({
         "type": "object",
         "description": "Who is believed about a client's address, besides the connection itself. Nobody by default.",

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    GROUP,
+    GROUP, cidr,
     client_address::{self, ClientAddressSpec},
 };
 
@@ -227,12 +227,7 @@ impl AddressesType {
 impl PoolSpec {
     fn parse(&self) -> Result<Pool, Invalid> {
         const FIELD: &str = "spec.addresses.pool";
-        if self.cidrs.is_empty() || self.cidrs.len() > MAX_CIDRS {
-            return Err(invalid(
-                format!("{FIELD}.cidrs"),
-                format!("needs 1 to {MAX_CIDRS} prefixes"),
-            ));
-        }
+        let parsed = cidr::parse(&format!("{FIELD}.cidrs"), &self.cidrs, MAX_CIDRS)?;
         let announced = match &self.announce {
             AnnounceType::L2 => true,
             AnnounceType::Nobody => false,
@@ -241,16 +236,9 @@ impl PoolSpec {
                 return Err(invalid(format!("{FIELD}.announce"), message));
             }
         };
-        let mut prefixes: Vec<IpNet> = Vec::with_capacity(self.cidrs.len());
-        for (index, text) in self.cidrs.iter().enumerate() {
+        let mut prefixes: Vec<IpNet> = Vec::with_capacity(parsed.len());
+        for (index, prefix) in parsed.into_iter().enumerate() {
             let field = || format!("{FIELD}.cidrs[{index}]");
-            let Ok(prefix) = text.parse::<IpNet>() else {
-                return Err(invalid(
-                    field(),
-                    format!("{text:?} is no prefix like 192.0.2.0/24 or 2001:db8::/64"),
-                ));
-            };
-            let prefix = prefix.trunc();
             if let Some(other) = prefixes.iter().find(|p| p.contains(&prefix) || prefix.contains(*p)) {
                 return Err(invalid(field(), format!("{prefix} overlaps {other}")));
             }
@@ -315,6 +303,13 @@ pub fn schema() -> Value {
 }
 
 fn addresses_schema() -> Value {
+    let description =
+        "Prefixes, used in this order; one address of each family for each Gateway. None may overlap another.";
+    let mut cidrs = cidr::schema(description, MAX_CIDRS);
+    cidrs["x-kubernetes-validations"] = json!([{
+        "rule": "self.all(a, self.exists_one(b, a == b))",
+        "message": "prefixes must be distinct",
+    }]);
     json!({
         "type": "object",
         "description": "Where the addresses come from. The nodes' own by default.",
@@ -331,26 +326,7 @@ fn addresses_schema() -> Value {
                 "type": "object",
                 "required": ["cidrs"],
                 "properties": {
-                    "cidrs": {
-                        "type": "array",
-                        "description": "Prefixes, used in this order; one address of each family for each Gateway. None may \
-                            overlap another.",
-                        "minItems": 1,
-                        "maxItems": MAX_CIDRS,
-                        "x-kubernetes-list-type": "atomic",
-                        "items": {
-                            "type": "string",
-                            "minLength": 1,
-                            "maxLength": 49,
-                            "x-kubernetes-validations": [
-                                {"rule": "isCIDR(self)", "message": "must be a prefix like 192.0.2.0/24 or 2001:db8::/64"},
-                            ],
-                        },
-                        "x-kubernetes-validations": [{
-                            "rule": "self.all(a, self.exists_one(b, a == b))",
-                            "message": "prefixes must be distinct",
-                        }],
-                    },
+                    "cidrs": cidrs,
                     "announce": {
                         "type": "string",
                         "description": "L2: one elected node answers ARP and NDP for an address. none: nobody does; routers are \

@@ -3,6 +3,7 @@
 //! A kind's file holds its types, its defaults, its schema and what the schema cannot say: [`gateway_parameters::Addresses`] is
 //! a parsed value that cannot be wrong. Knows Kubernetes' envelope (metadata, resource constants) and nothing of ours.
 
+mod cidr;
 pub mod client_address;
 pub mod gateway_parameters;
 

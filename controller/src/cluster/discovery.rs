@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use pierhead_translate::Bundle;
 use tokio::task::AbortHandle;
@@ -22,6 +22,7 @@ use super::follow::{RETRY, follow};
 use super::kinds::{SOURCES, Source};
 use super::source::Signal;
 use super::store::Change;
+use super::watched::watched;
 use crate::backoff::Backoff;
 use crate::counters::{Counters, count};
 
@@ -74,7 +75,7 @@ impl Discovery {
             self.start(index, source.versions[0]);
         }
         let api = Api::<Named>::all(self.client.clone());
-        let mut events = pin!(watcher(api, Config::default().timeout(60)));
+        let mut events = pin!(watched(api, Config::default().timeout(60)));
         let mut backoff = RETRY;
         loop {
             let look = self.look;
@@ -84,6 +85,8 @@ impl Discovery {
                         if !matches!(event, Event::Init) && backoff.failures() > 0 {
                             backoff.succeed();
                             self.counters.set_failing("CustomResourceDefinition", false);
+                            // One that was started anew may have been given other features.
+                            self.look = Some(Instant::now());
                         }
                         self.note(event);
                     }
@@ -291,6 +294,27 @@ mod tests {
             .collect();
         let expected = [("Gateway", "v1"), ("ReferenceGrant", "v1"), ("TCPRoute", "v1alpha2")];
         assert_eq!(served, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn trust_bundles_are_read_in_whatever_version_the_cluster_has() {
+        let chosen = |versions: &[&str]| {
+            let lists = versions.iter().map(|version| {
+                let names = BTreeSet::from([
+                    "certificatesigningrequests".to_owned(),
+                    "clustertrustbundles".to_owned(),
+                ]);
+                (format!("certificates.k8s.io/{version}"), names)
+            });
+            let served = choose(&lists.collect());
+            let found = served.iter().map(|(index, version)| (SOURCES[*index].kind, *version));
+            found.collect::<Vec<_>>()
+        };
+        // Kubernetes 1.31 has the first where it is switched on, 1.33 the second, and 1.37 always the third.
+        assert_eq!(chosen(&["v1alpha1"]), [("ClusterTrustBundle", "v1alpha1")]);
+        assert_eq!(chosen(&["v1alpha1", "v1beta1"]), [("ClusterTrustBundle", "v1beta1")]);
+        assert_eq!(chosen(&["v1", "v1beta1"]), [("ClusterTrustBundle", "v1")]);
+        assert_eq!(chosen(&[]), []);
     }
 
     #[test]

@@ -53,7 +53,7 @@ const fn secrets(selector: &'static str) -> Source {
 pub(crate) const SOURCES: &[Source] = &[
     gateway("BackendTLSPolicy", "backendtlspolicies", &["v1", "v1alpha3"]),
     Source {
-        versions: &["v1", "v1beta1"],
+        versions: &["v1", "v1beta1", "v1alpha1"],
         built_in: false,
         ..built_in("ClusterTrustBundle", "certificates.k8s.io", "clustertrustbundles")
     },
@@ -127,8 +127,37 @@ impl Source {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::Value;
+
     use super::*;
     use crate::files::typed::Typed;
+    use crate::yaml::{self, Budget};
+
+    #[test]
+    fn the_installation_lets_us_read_every_kind() {
+        let documents = yaml::read(include_str!("../../deploy/pierhead.yaml"), 1, &mut Budget::default()).unwrap();
+        let mut objects = documents.iter().map(|document| &document.value);
+        let ours =
+            |object: &&Value| object["kind"] == "ClusterRole" && object["metadata"]["name"] == "pierhead-controller";
+        let rules = objects.find(ours).unwrap()["rules"].as_array().unwrap();
+        let has = |list: &Value, word: &str| list.as_array().is_some_and(|all| all.iter().any(|one| one == word));
+        let may = |verb: &str, group: &str, plural: &str| {
+            let grants = |rule: &Value| {
+                has(&rule["apiGroups"], group) && has(&rule["resources"], plural) && has(&rule["verbs"], verb)
+            };
+            rules.iter().any(grants)
+        };
+        let nodes = ("", "nodes");
+        for (group, plural) in SOURCES
+            .iter()
+            .map(|source| (source.group, source.plural))
+            .chain([nodes])
+        {
+            for verb in ["list", "watch"] {
+                assert!(may(verb, group, plural), "{verb} {plural} of {group:?}");
+            }
+        }
+    }
 
     #[test]
     fn every_kind_that_has_a_type_is_watched_and_no_other() {

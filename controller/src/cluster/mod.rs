@@ -9,11 +9,13 @@ mod addresses;
 mod connect;
 mod discovery;
 mod follow;
+mod hosts;
 mod kinds;
 mod object;
 mod same;
 mod source;
 mod store;
+mod watched;
 
 pub use self::connect::StartError;
 pub use self::source::{ClusterSource, SourceOptions};
@@ -23,3 +25,4 @@ pub(crate) use self::kinds::Source;
 pub(crate) use self::object::{FIELD_MANAGER, Standing};
 pub(crate) use self::source::Part;
 pub(crate) use self::store::Standings;
+pub(crate) use self::watched::watched;

@@ -12,9 +12,10 @@ use pierhead_translate::{Settings, Translation, translate_from};
 use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::addresses::Addresses;
+use super::addresses::{self, Addresses};
 use super::connect::{StartError, connect};
 use super::discovery::Discovery;
+use super::hosts::{self, Hosts};
 use super::same::{same_snapshot, same_statuses};
 use super::store::{Change, Standings, Store};
 use crate::counters::{Counters, count};
@@ -56,6 +57,8 @@ pub struct ClusterSource {
 pub(crate) enum Signal {
     Watch(Change),
     Nodes(Arc<Nodes>),
+    /// By which the world reaches the nodes.
+    Hosts(Hosts),
     /// Whether this replica decides.
     Leader(bool),
     Stop,
@@ -137,16 +140,17 @@ impl Engine {
         let (signal, signals) = mpsc::channel();
         let mut nodes = options.nodes;
         let mut leader = part.leader;
-        let mut addresses = Addresses::default();
-        addresses.update(&nodes.borrow_and_update(), Instant::now());
+        let present = Arc::clone(&nodes.borrow_and_update());
         let leads = *leader.borrow_and_update();
-        let translator = Translator {
+        let mut translator = Translator {
             store: Store::new(),
             settings: options.settings,
             counters: Arc::clone(&options.counters),
-            names: names(&nodes.borrow()),
+            nodes: present,
+            hosts: None,
             elects: part.elects,
-            addresses,
+            addresses: Addresses::default(),
+            shown: Addresses::default(),
             leads,
             sent: false,
             decided,
@@ -158,6 +162,7 @@ impl Engine {
             ended: Instant::now(),
             dirty: false,
         };
+        translator.count_addresses();
         let thread = thread::Builder::new()
             .name("translate".into())
             .spawn(move || translator.run(&signals))
@@ -167,6 +172,11 @@ impl Engine {
         let mut tasks = JoinSet::new();
         tasks.spawn(tell(nodes, signal.clone(), Signal::Nodes));
         tasks.spawn(tell(leader, signal.clone(), Signal::Leader));
+        tasks.spawn(hosts::follow(
+            part.client.clone(),
+            signal.clone(),
+            Arc::clone(&options.counters),
+        ));
         tasks.spawn(Discovery::new(part.client, signal.clone(), options.counters).run());
         Ok(Self {
             signal,
@@ -207,9 +217,12 @@ struct Translator {
     store: Store,
     settings: Box<dyn FnMut() -> Settings + Send>,
     counters: Arc<Counters>,
+    nodes: Arc<Nodes>,
+    /// `None` until they were read, or could not be.
+    hosts: Option<Hosts>,
+    /// What the machines have, and what of it or instead of it is shown.
     addresses: Addresses,
-    /// Of the nodes that are there.
-    names: BTreeSet<Arc<str>>,
+    shown: Addresses,
     elects: bool,
     leads: bool,
     /// Since it leads, a snapshot has gone to the nodes.
@@ -240,7 +253,7 @@ impl Translator {
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Err(mpsc::RecvTimeoutError::Timeout) => self.look_at_the_clock(),
             }
-            if !self.store.is_synced() {
+            if !self.store.is_synced() || self.hosts.is_none() {
                 continue;
             }
             if self.dirty && self.collect(signals) {
@@ -261,17 +274,31 @@ impl Translator {
 
     fn wait(&self) -> Duration {
         let now = Instant::now();
-        let next = self
-            .addresses
-            .next_change()
-            .map_or(self.refresh, |at| at.min(self.refresh));
+        let next = self.next_address().map_or(self.refresh, |at| at.min(self.refresh));
         next.saturating_duration_since(now)
     }
 
     fn look_at_the_clock(&mut self) {
         let now = Instant::now();
         self.dirty |= now >= self.refresh;
-        self.dirty |= self.addresses.next_change().is_some_and(|at| now >= at);
+        self.dirty |= self.next_address().is_some_and(|at| now >= at);
+    }
+
+    /// When the next address is given up.
+    fn next_address(&self) -> Option<Instant> {
+        let both = [self.addresses.next_change(), self.shown.next_change()];
+        both.into_iter().flatten().min()
+    }
+
+    /// Whose addresses there are has changed.
+    fn count_addresses(&mut self) {
+        let now = Instant::now();
+        let none = Hosts::new();
+        let hosts = self.hosts.as_ref().unwrap_or(&none);
+        let before = (self.addresses.at(now), self.shown.at(now));
+        self.addresses.update(addresses::own(&self.nodes), now);
+        self.shown.update(addresses::shown(&self.nodes, hosts), now);
+        self.dirty |= (self.addresses.at(now), self.shown.at(now)) != before;
     }
 
     /// True: stop.
@@ -287,18 +314,21 @@ impl Translator {
                 }
             }
             Signal::Nodes(nodes) => {
-                let now = Instant::now();
-                let before = self.addresses.at(now);
-                self.addresses.update(&nodes, now);
-                self.dirty |= self.addresses.at(now) != before;
-                let names = names(&nodes);
-                self.dirty |= self.elects && names != self.names;
-                self.names = names;
+                self.dirty |= self.elects && names(&nodes) != names(&self.nodes);
+                self.nodes = nodes;
+                self.count_addresses();
+            }
+            Signal::Hosts(hosts) => {
+                // Before anything was shown nothing is to linger.
+                if self.hosts.replace(hosts).is_none() {
+                    self.shown = Addresses::default();
+                }
+                self.count_addresses();
             }
             Signal::Leader(leads) => {
                 self.dirty |= self.leads != leads;
                 self.leads = leads;
-                self.sent &= leads;
+                self.sent &= leads || !self.elects;
                 if !leads {
                     self.decided.send_replace(false);
                 }
@@ -338,7 +368,8 @@ impl Translator {
         let before = last.as_ref().map(|last| &last.translation);
         let mut settings = (self.settings)();
         settings.machine_addresses = self.addresses.at(started);
-        settings.nodes = self.elects.then(|| self.names.clone());
+        settings.shown_addresses = Some(self.shown.at(started));
+        settings.nodes = self.elects.then(|| names(&self.nodes));
         // What a replica that does not lead would give, the leader may give to another.
         settings.allocate = self.leads;
         settings.allocations = before.map(|before| before.allocations.clone()).unwrap_or_default();
@@ -362,8 +393,8 @@ impl Translator {
     fn publish(&mut self, translation: Translation, last: Option<&Published>, took: Duration) {
         let before = last.map(|last| &last.translation);
         let new_snapshot = before.is_none_or(|last| !same_snapshot(&last.snapshot, &translation.snapshot));
-        // First what the statuses speak of. A replica that does not lead knows nothing of the nodes.
-        if self.leads && (new_snapshot || !self.sent) {
+        // First what the statuses speak of. A replica that does not lead knows nothing of the nodes, unless the one is here.
+        if (self.leads || !self.elects) && (new_snapshot || !self.sent) {
             self.sent = true;
             let snapshot = Arc::new(translation.snapshot.clone());
             self.snapshots.send_modify(|last| {

@@ -17,9 +17,10 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-/// Ten years. Nothing renews a CA by itself: the year before it ends is full of warnings.
+use super::rotation::{self, Step, Term};
+
+/// Ten years; see [`rotation`](super::rotation).
 const CA_VALIDITY: Duration = Duration::from_hours(10 * 365 * 24);
-const CA_WARNING: Duration = Duration::from_hours(365 * 24);
 /// A day: no list of revoked certificates is kept, so that a stolen one is of little use for long.
 const NODE_VALIDITY: Duration = Duration::from_hours(24);
 /// Renewed by [`Authority::serving`]'s caller long before.
@@ -27,14 +28,24 @@ const SERVING_VALIDITY: Duration = Duration::from_hours(30 * 24);
 /// How far clocks may be apart.
 const SKEW: Duration = Duration::from_mins(5);
 
-/// A CA that can sign.
+/// A CA that can sign, with those that came before or will come after it: all of them are trusted.
 pub struct Authority {
+    /// In the order of their age; never empty.
+    members: Vec<Member>,
+    /// The one that signs.
+    signer: usize,
+    /// As they were read.
+    certificate_pem: String,
+    key_pem: String,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+struct Member {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     key_pem: String,
     issuer: Issuer<'static, KeyPair>,
-    not_after: Timestamp,
-    verifier: Arc<dyn ClientCertVerifier>,
+    term: Term,
 }
 
 impl fmt::Debug for Authority {
@@ -42,7 +53,8 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
             .field("fingerprint", &self.fingerprint())
-            .field("not_after", &self.not_after)
+            .field("ends", &self.member().term.ends)
+            .field("members", &self.members.len())
             .finish_non_exhaustive()
     }
 }
@@ -55,6 +67,8 @@ pub enum AuthorityError {
     Key(rcgen::Error),
     #[error("the CA's key is not that of its certificate")]
     Mismatch,
+    #[error("the CA: {certificates} certificates and {keys} keys")]
+    Uneven { certificates: usize, keys: usize },
     #[error("the CA's certificate may not sign certificates")]
     NotCa,
     #[error("the request for a certificate: {0}")]
@@ -100,64 +114,110 @@ impl Authority {
         Self::from_pem(&certificate.pem(), &key.serialize_pem())
     }
 
-    /// Reads a CA.
+    /// Reads a CA; of several, the youngest signs.
     ///
     /// # Errors
-    /// When these are no CA certificate and its key.
+    /// When these are no CA certificates and their keys, in the same order.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
-        let malformed = |why: &dyn fmt::Display| AuthorityError::Certificate(why.to_string());
-        let certificate =
-            CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|error| malformed(&error))?;
-        let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::Key)?;
-        let not_after = {
-            let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|error| malformed(&error))?;
-            if !parsed.is_ca() {
-                return Err(AuthorityError::NotCa);
-            }
-            if *parsed.public_key().subject_public_key.data != *key.public_key_raw() {
-                return Err(AuthorityError::Mismatch);
-            }
-            timestamp(parsed.validity().not_after)
-        };
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
+        Self::read(certificate_pem, key_pem, Timestamp::MAX)
+    }
+
+    /// Reads CAs, and lets sign which of them does at that time.
+    ///
+    /// # Errors
+    /// As [`Authority::from_pem`].
+    pub(super) fn read(certificate_pem: &str, key_pem: &str, now: Timestamp) -> Result<Self, AuthorityError> {
+        let (certificates, keys) = (blocks(certificate_pem), blocks(key_pem));
+        if certificates.is_empty() {
+            return Err(AuthorityError::Certificate("there is none".to_owned()));
+        }
+        let mut members = Vec::with_capacity(certificates.len());
+        for (index, certificate) in certificates.iter().enumerate() {
+            // A certificate without a key is said to have a bad one.
+            let key = keys.get(index).copied().unwrap_or_default();
+            members.push(Member::read(certificate, key)?);
+        }
+        if certificates.len() != keys.len() {
+            return Err(AuthorityError::Uneven {
+                certificates: certificates.len(),
+                keys: keys.len(),
+            });
+        }
+        members.sort_by_key(|member| member.term.made);
         let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).map_err(|error| malformed(&error))?;
+        for member in &members {
+            roots
+                .add(member.certificate.clone())
+                .map_err(|error| malformed(&error))?;
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
             .allow_unauthenticated()
             .build()
             .map_err(|error| malformed(&error))?;
+        let terms: Vec<Term> = members.iter().map(|member| member.term).collect();
         Ok(Self {
-            certificate,
+            signer: rotation::signer(&terms, now),
+            members,
             certificate_pem: certificate_pem.to_owned(),
             key_pem: key_pem.to_owned(),
-            issuer,
-            not_after,
             verifier,
         })
     }
 
-    pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    fn member(&self) -> &Member {
+        &self.members[self.signer]
     }
 
+    fn terms(&self) -> Vec<Term> {
+        self.members.iter().map(|member| member.term).collect()
+    }
+
+    /// Whether another one of its members is to sign at that time than does.
+    pub(super) fn is_outdated(&self, now: Timestamp) -> bool {
+        rotation::signer(&self.terms(), now) != self.signer
+    }
+
+    /// What it is to become now, if anything else; `asked`: somebody wants a new CA.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub(super) fn rotated(&self, asked: bool, now: Timestamp) -> Result<Option<Self>, AuthorityError> {
+        let step = rotation::step(&self.terms(), asked, now);
+        if step == Step::default() {
+            return Ok(None);
+        }
+        let mut certificates = String::new();
+        let mut keys = String::new();
+        let mut add = |member: &Member| {
+            certificates.push_str(&ended(&member.certificate_pem));
+            keys.push_str(&ended(&member.key_pem));
+        };
+        self.members.iter().skip(step.drop).for_each(&mut add);
+        if step.add {
+            Self::create(now)?.members.iter().for_each(&mut add);
+        }
+        Self::read(&certificates, &keys, now).map(Some)
+    }
+
+    /// Of the CA that signs.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.member().certificate
+    }
+
+    /// Of every CA that is trusted.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
-    /// The key: only for the Secret that keeps it.
+    /// The keys, in the same order: only for the Secret that keeps them.
     pub fn secret_key_pem(&self) -> &str {
         &self.key_pem
     }
 
-    /// Tells one CA from another.
+    /// Tells the CA that signs from others.
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.certificate)
-    }
-
-    /// The end of the CA, when it is less than a year away.
-    pub fn ends_soon(&self, now: Timestamp) -> Option<Timestamp> {
-        (now + CA_WARNING >= self.not_after).then_some(self.not_after)
+        Fingerprint::of(self.certificate())
     }
 
     /// Asks clients for a certificate of ours; lets those without one in, for [`Identity/Sign`](super::Signer).
@@ -212,7 +272,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, now, NODE_VALIDITY);
-        let certificate = params.signed_by(&request.public_key, &self.issuer)?;
+        let certificate = params.signed_by(&request.public_key, &self.member().issuer)?;
         Ok(certificate.der().clone())
     }
 
@@ -232,10 +292,64 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, now, SERVING_VALIDITY);
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = params.signed_by(&key, &self.member().issuer)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         Ok((certificate.der().clone(), key.into()))
     }
+}
+
+impl Member {
+    fn read(certificate_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
+        let certificate =
+            CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|error| malformed(&error))?;
+        let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::Key)?;
+        let term = {
+            let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|error| malformed(&error))?;
+            if !parsed.is_ca() {
+                return Err(AuthorityError::NotCa);
+            }
+            if *parsed.public_key().subject_public_key.data != *key.public_key_raw() {
+                return Err(AuthorityError::Mismatch);
+            }
+            let validity = parsed.validity();
+            Term {
+                made: timestamp(validity.not_before) + SKEW,
+                ends: timestamp(validity.not_after),
+            }
+        };
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
+        Ok(Self {
+            certificate,
+            certificate_pem: certificate_pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+            issuer,
+            term,
+        })
+    }
+}
+
+fn malformed(why: &dyn fmt::Display) -> AuthorityError {
+    AuthorityError::Certificate(why.to_string())
+}
+
+/// The single parts of a PEM text, each to the end of its last line.
+fn blocks(pem: &str) -> Vec<&str> {
+    let mut blocks = Vec::new();
+    let mut start = 0;
+    let mut end = 0;
+    for line in pem.split_inclusive('\n') {
+        end += line.len();
+        if line.starts_with("-----END ") {
+            blocks.push(pem[start..end].trim_start());
+            start = end;
+        }
+    }
+    blocks
+}
+
+/// With a line break at its end, so that another part can follow.
+fn ended(pem: &str) -> String {
+    format!("{}\n", pem.trim_end())
 }
 
 fn common_name(name: &str) -> DistinguishedName {

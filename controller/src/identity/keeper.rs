@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::{sync::watch, time};
 use tracing::{info, warn};
 
-use super::Authority;
+use super::{Authority, AuthorityError};
 
 /// How soon a CA that is not there yet is looked for again.
 const ABSENT: Duration = Duration::from_millis(500);
@@ -23,6 +23,9 @@ pub trait Vault: Send + 'static {
     /// The CA, if there is one.
     fn read(&mut self) -> impl Future<Output = Result<Option<StoredAuthority>, VaultError>> + Send;
 
+    /// Keeps a CA in the place of the one that was last read, and no other; whoever asked for a new one has it.
+    fn replace(&mut self, authority: &StoredAuthority) -> impl Future<Output = Result<(), VaultError>> + Send;
+
     /// Keeps a CA where there is none. Never replaces one.
     fn create(&mut self, authority: &StoredAuthority) -> impl Future<Output = Result<Created, VaultError>> + Send;
 
@@ -35,6 +38,8 @@ pub trait Vault: Send + 'static {
 pub struct StoredAuthority {
     pub certificate_pem: String,
     pub key_pem: String,
+    /// Somebody wants it to be followed by a new one.
+    pub asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +60,6 @@ pub struct Keeper<V> {
     authority: watch::Sender<Option<Arc<Authority>>>,
     /// What was published, so that it is written once.
     published: Option<String>,
-    warned: Option<Timestamp>,
 }
 
 impl<V: Vault> Keeper<V> {
@@ -67,7 +71,6 @@ impl<V: Vault> Keeper<V> {
             is_leader,
             authority,
             published: None,
-            warned: None,
         };
         (keeper, receiver)
     }
@@ -110,6 +113,7 @@ impl<V: Vault> Keeper<V> {
                 let made = StoredAuthority {
                     certificate_pem: made.certificate_pem().to_owned(),
                     key_pem: made.secret_key_pem().to_owned(),
+                    asked: false,
                 };
                 match self.vault.create(&made).await? {
                     Created::Yes => {
@@ -124,8 +128,16 @@ impl<V: Vault> Keeper<V> {
             }
             None => return Ok(()),
         };
-        self.take(&stored)?;
-        self.warn_of_the_end(now);
+        self.take(&stored, now)?;
+        let next = if leads { self.rotated(&stored, now)? } else { None };
+        let stored = match next {
+            Some(next) => {
+                self.vault.replace(&next).await?;
+                self.take(&next, now)?;
+                next
+            }
+            None => stored,
+        };
         if leads && self.published.as_ref() != Some(&stored.certificate_pem) {
             self.vault.publish(&stored.certificate_pem).await?;
             self.published = Some(stored.certificate_pem);
@@ -133,31 +145,43 @@ impl<V: Vault> Keeper<V> {
         Ok(())
     }
 
-    fn take(&self, stored: &StoredAuthority) -> Result<(), VaultError> {
+    fn take(&self, stored: &StoredAuthority, now: Timestamp) -> Result<(), VaultError> {
         let is_known = |known: &Arc<Authority>| {
-            known.certificate_pem() == stored.certificate_pem && known.secret_key_pem() == stored.key_pem
+            known.certificate_pem() == stored.certificate_pem
+                && known.secret_key_pem() == stored.key_pem
+                && !known.is_outdated(now)
         };
         if self.authority.borrow().as_ref().is_some_and(is_known) {
             return Ok(());
         }
-        let authority = Authority::from_pem(&stored.certificate_pem, &stored.key_pem)
+        let authority = Authority::read(&stored.certificate_pem, &stored.key_pem, now)
             .map_err(|error| VaultError(format!("{error}; delete the Secret pierhead-ca to have a new one made")))?;
         info!(fingerprint = %authority.fingerprint(), "the CA of controller and nodes is known");
         self.authority.send_replace(Some(authority.into()));
         Ok(())
     }
 
-    /// Once a day.
-    fn warn_of_the_end(&mut self, now: Timestamp) {
-        let end = self.authority.borrow().as_ref().and_then(|ca| ca.ends_soon(now));
-        if let Some(end) = end
-            && self
-                .warned
-                .is_none_or(|warned| warned + Duration::from_hours(24) <= now)
-        {
-            self.warned = Some(now);
-            warn!(%end, "the CA of controller and nodes ends within a year: delete the Secret pierhead-ca, at a quiet hour");
+    /// What is to be kept instead, if anything.
+    fn rotated(&self, stored: &StoredAuthority, now: Timestamp) -> Result<Option<StoredAuthority>, VaultError> {
+        let Some(known) = self.authority.borrow().clone() else {
+            return Ok(None);
+        };
+        let failed = |error: AuthorityError| VaultError(error.to_string());
+        let next = known.rotated(stored.asked, now).map_err(failed)?;
+        if let Some(next) = &next {
+            info!(from = ?known, to = ?next, "the CA of controller and nodes is followed by another");
         }
+        // Who asked while a new one is on its way has it already.
+        let asked = stored.asked.then(|| pem(&known));
+        Ok(next.as_ref().map(pem).or(asked))
+    }
+}
+
+fn pem(authority: &Authority) -> StoredAuthority {
+    StoredAuthority {
+        certificate_pem: authority.certificate_pem().to_owned(),
+        key_pem: authority.secret_key_pem().to_owned(),
+        asked: false,
     }
 }
 

@@ -22,12 +22,17 @@ const NAME: &str = "pierhead-ca";
 const CERTIFICATE: &str = "ca.crt";
 const KEY: &str = "ca.key";
 
+/// Whoever annotates the Secret with it, whatever the value, wants a new CA to follow the present one.
+const ROTATE: &str = "pierhead.dev/rotate";
+
 /// A node waits for the answer: rather tell it to try again.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The CA in the controller's namespace.
 pub struct ApiVault {
     secrets: Api<Secret>,
+    /// As it was last read.
+    last: Option<Secret>,
     config_maps: Api<ConfigMap>,
 }
 
@@ -35,6 +40,7 @@ impl ApiVault {
     pub fn new(client: &Client, namespace: &str) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
+            last: None,
             config_maps: Api::namespaced(client.clone(), namespace),
         }
     }
@@ -45,7 +51,10 @@ impl Vault for ApiVault {
         let Some(secret) = self.secrets.get_opt(NAME).await.map_err(failed)? else {
             return Ok(None);
         };
-        let mut data = secret.data.unwrap_or_default();
+        let asked = secret.metadata.annotations.as_ref();
+        let asked = asked.is_some_and(|all| all.contains_key(ROTATE));
+        let mut data = secret.data.clone().unwrap_or_default();
+        self.last = Some(secret);
         let mut text = |key: &str| {
             let ByteString(bytes) = data.remove(key).unwrap_or_default();
             let text = String::from_utf8(bytes).unwrap_or_default();
@@ -58,19 +67,28 @@ impl Vault for ApiVault {
         Ok(Some(StoredAuthority {
             certificate_pem: text(CERTIFICATE)?,
             key_pem: text(KEY)?,
+            asked,
         }))
     }
 
+    async fn replace(&mut self, authority: &StoredAuthority) -> Result<(), VaultError> {
+        let Some(mut secret) = self.last.take() else {
+            return Err(VaultError(format!("the Secret {NAME} was never read")));
+        };
+        // With its resourceVersion: a change in between is a conflict, and the next step looks again.
+        secret.data = Some(data(authority));
+        if let Some(annotations) = &mut secret.metadata.annotations {
+            annotations.remove(ROTATE);
+        }
+        let replaced = self.secrets.replace(NAME, &PostParams::default(), &secret).await;
+        replaced.map(drop).map_err(failed)
+    }
+
     async fn create(&mut self, authority: &StoredAuthority) -> Result<Created, VaultError> {
-        let data = [(CERTIFICATE, &authority.certificate_pem), (KEY, &authority.key_pem)];
         let secret = Secret {
             metadata: metadata(),
             type_: Some("Opaque".to_owned()),
-            data: Some(
-                data.into_iter()
-                    .map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())))
-                    .collect(),
-            ),
+            data: Some(data(authority)),
             ..Secret::default()
         };
         match self.secrets.create(&PostParams::default(), &secret).await {
@@ -103,6 +121,12 @@ impl Vault for ApiVault {
         };
         result.map(drop).map_err(failed)
     }
+}
+
+fn data(authority: &StoredAuthority) -> BTreeMap<String, ByteString> {
+    let entries = [(CERTIFICATE, &authority.certificate_pem), (KEY, &authority.key_pem)];
+    let entry = |(key, text): (&str, &String)| (key.to_owned(), ByteString(text.clone().into_bytes()));
+    entries.into_iter().map(entry).collect()
 }
 
 fn metadata() -> ObjectMeta {

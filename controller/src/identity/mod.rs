@@ -3,12 +3,16 @@
 //! One CA per installation signs both ends. Its key lies in the Secret `pierhead-ca`, made by the leader when it is absent
 //! and read by every replica; its certificate is published in the ConfigMap of that name, which nodes trust. A node proves
 //! itself once a day with its ServiceAccount token and gets a certificate with its name; with that it opens its stream.
-//! Deleting the Secret makes a new CA: every certificate of the old one is refused from then on.
+//!
+//! A CA is followed by a new one a year before it ends, or when the Secret is annotated with `pierhead.dev/rotate`: both are
+//! published together and trusted together for a while, and nobody notices. Deleting the Secret is for a key that was stolen:
+//! every certificate of the old CA is refused from then on, and nodes ask for new ones.
 
 mod authority;
 mod keeper;
 mod kubernetes;
 mod reviewer;
+mod rotation;
 mod sign;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use pierhead_protocol::{DeltaRequest, DeltaResponse, NOT_THE_LEADER, Snapshots};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::{self, Instant},
@@ -65,11 +66,8 @@ impl Streams {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who showed this certificate, and the CA that signed it.
-    fn authenticate(
-        &self,
-        request: &Request<Streaming<DeltaRequest>>,
-    ) -> Result<(NodeIdentity, Arc<Authority>), Status> {
+    /// Who showed this certificate, and the whole of what was shown.
+    fn authenticate(&self, request: &Request<Streaming<DeltaRequest>>) -> Result<(NodeIdentity, Shown), Status> {
         let Some(authority) = self.identity.authority.borrow().clone() else {
             return Err(Status::unavailable("the CA is not known yet: try again"));
         };
@@ -79,7 +77,7 @@ impl Streams {
             .and_then(TlsConnectInfo::peer_certs)
             .unwrap_or_default();
         match authority.node(&chain, Timestamp::now()) {
-            Ok(node) => Ok((node, authority)),
+            Ok(node) => Ok((node, chain)),
             Err(error) => Err(Status::unauthenticated(error.to_string())),
         }
     }
@@ -96,7 +94,7 @@ impl Snapshots for Service {
         if !*self.0.is_leader.borrow() {
             return Err(not_the_leader());
         }
-        let (node, authority) = self.0.authenticate(&request).inspect_err(|status| {
+        let (node, shown) = self.0.authenticate(&request).inspect_err(|status| {
             warn!(why = status.message(), "refused a stream");
         })?;
         let (responses, receiver) = mpsc::channel(1);
@@ -104,7 +102,7 @@ impl Snapshots for Service {
             shared: Arc::clone(&self.0),
             session: Session::new(&node.name),
             node,
-            authority,
+            shown,
             requests: request.into_inner(),
             responses,
         };
@@ -117,11 +115,14 @@ fn not_the_leader() -> Status {
     Status::unavailable(NOT_THE_LEADER)
 }
 
+/// A node's certificate, with what came along.
+type Shown = Arc<Vec<CertificateDer<'static>>>;
+
 struct Stream {
     shared: Arc<Streams>,
     session: Session,
     node: NodeIdentity,
-    authority: Arc<Authority>,
+    shown: Shown,
     requests: Streaming<DeltaRequest>,
     responses: mpsc::Sender<Result<DeltaResponse, Status>>,
 }
@@ -216,8 +217,9 @@ impl Stream {
                 changed = version.changed() => changed.map_err(|_| Status::unavailable("the controller stops"))?,
                 changed = authority.changed() => {
                     changed.map_err(|_| Status::unavailable("the controller stops"))?;
-                    let now = authority.borrow_and_update().as_ref().map(|ca| ca.fingerprint());
-                    if now != Some(self.authority.fingerprint()) {
+                    let now = authority.borrow_and_update().clone();
+                    let is_good = |ca: Arc<Authority>| ca.node(&self.shown, Timestamp::now()).is_ok();
+                    if !now.is_some_and(is_good) {
                         return Err(Status::unauthenticated("the CA was replaced: ask for a new certificate").into());
                     }
                 }

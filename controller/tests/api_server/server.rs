@@ -26,6 +26,8 @@ pub(crate) struct ApiServer {
     binaries: PathBuf,
     dir: tempfile::TempDir,
     port: u16,
+    /// More flags of kube-apiserver, from its next start on.
+    flags: Vec<String>,
     etcd_port: u16,
     api_server: Option<Process>,
     _etcd: Process,
@@ -50,6 +52,10 @@ fn folder(variable: &str, holds: &str) -> PathBuf {
 
 impl ApiServer {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let binaries = folder(
             "PIERHEAD_CLUSTER_BIN",
@@ -82,6 +88,7 @@ impl ApiServer {
             binaries,
             dir,
             port: free_port(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             etcd_port,
             api_server: None,
             _etcd: Process(etcd),
@@ -116,6 +123,29 @@ impl ApiServer {
         self.path("kubeconfig")
     }
 
+    /// Whoever knew it knows it no longer; kubectl and who is started from now on do, once it is [up](Self::up) again.
+    pub(crate) fn move_to(&mut self, port: Option<u16>) -> u16 {
+        self.down();
+        let before = std::mem::replace(&mut self.port, port.unwrap_or_else(free_port));
+        self.prepare();
+        before
+    }
+
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// Processor time that it has used so far.
+    pub(crate) fn spent(&self) -> Duration {
+        let process = self.api_server.as_ref().expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.0.id())).expect("its stat");
+        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        // proc_pid_stat(5): utime and stime are the fields 14 and 15, in ticks of 10 ms; the name is the second.
+        let ticks = after_name.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// Starts it, or starts it again.
     pub(crate) fn up(&mut self) {
         let argument = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
@@ -135,6 +165,7 @@ impl ApiServer {
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .arg(argument("service-account-signing-key-file", self.path("sa.key")))
             .arg(argument("service-account-key-file", self.path("sa.pub")))
+            .args(&self.flags)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -192,6 +223,22 @@ impl ApiServer {
         }
     }
 
+    /// What kubectl says of manifests that the API server refuses.
+    pub(crate) fn apply_refused(&self, manifests: &str) -> String {
+        let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.run(&arguments, manifests).expect_err("it is refused")
+    }
+
+    /// What is said to a bare GET, to its end, also if that is a fault.
+    pub(crate) fn raw(&self, path: &str) -> String {
+        self.run(&["get", "--raw", path], "").unwrap_or_else(|error| error)
+    }
+
+    pub(crate) fn patch(&self, kind: &str, namespace: &str, name: &str, patch: &Value) {
+        let patch = patch.to_string();
+        self.kubectl(&["patch", kind, "-n", namespace, name, "--type=merge", "-p", &patch]);
+    }
+
     /// `None`: there is no such object.
     pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let text = self.run(&["get", kind, "-n", namespace, name, "-o", "json"], "").ok()?;
@@ -236,6 +283,12 @@ impl ApiServer {
     pub(crate) fn install_crd_of(&self, kind: &str) {
         let folder = folder("PIERHEAD_GATEWAY_API_CRDS", "the CRDs of the Gateway API");
         self.install_crd(&folder.join(format!("gateway.networking.k8s.io_{kind}.yaml")));
+    }
+
+    /// The CRDs of Pierhead.
+    pub(crate) fn install_our_crds(&self) {
+        self.install_crd(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../controller/deploy/crds.yaml"));
+        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
     }
 
     fn install_crd(&self, file: &Path) {

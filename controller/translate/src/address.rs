@@ -118,6 +118,8 @@ pub(crate) enum AddressFault {
     FamilyExhausted(&'static str),
     /// The load balancer, or the API server, gave the Service no address yet.
     ServicePending,
+    /// Somebody else has a Service of the name that its own would have.
+    ServiceTaken(ObjectName),
     /// This program does not give addresses of this routability.
     Unsatisfiable(String),
 }
@@ -299,7 +301,7 @@ impl Making<'_> {
                         let host = self.given.balancer.remove(index);
                         self.show(host, routability);
                     }
-                    None if self.demand.given.balancer.is_empty() => self.fault(AddressFault::ServicePending),
+                    None if self.demand.given.balancer.is_empty() => self.pending(),
                     None => self.fault(AddressFault::NotUsable(ip)),
                 }
             }
@@ -318,7 +320,7 @@ impl Making<'_> {
                 self.service().balancer = Some(spec.clone());
                 let count = if self.single { 1 } else { self.given.balancer.len() };
                 if self.given.balancer.is_empty() {
-                    self.fault(AddressFault::ServicePending);
+                    self.pending();
                 }
                 for host in self
                     .given
@@ -345,7 +347,7 @@ impl Making<'_> {
                 let ip = self.given.cluster.remove(index);
                 self.show(Host::Ip(ip), &Routability::Cluster);
             }
-            (None, _) if self.demand.given.cluster.is_empty() => self.fault(AddressFault::ServicePending),
+            (None, _) if self.demand.given.cluster.is_empty() => self.pending(),
             (None, Some(ip)) => self.fault(AddressFault::NotUsable(ip)),
             (None, None) => self.fault(AddressFault::Unsatisfiable("Cluster".to_owned())),
         }
@@ -353,6 +355,14 @@ impl Making<'_> {
 
     fn service(&mut self) -> &mut ServiceWish {
         self.made.service.get_or_insert_default()
+    }
+
+    /// There is no Service of its own that could have been given anything.
+    fn pending(&mut self) {
+        self.fault(match &self.demand.given.taken {
+            Some(name) => AddressFault::ServiceTaken(name.clone()),
+            None => AddressFault::ServicePending,
+        });
     }
 
     fn fault(&mut self, fault: AddressFault) {
@@ -371,7 +381,7 @@ impl Making<'_> {
     fn machine(&mut self, routability: &Routability) {
         self.bind(BindAddress::Any);
         let count = if self.single { 1 } else { usize::MAX };
-        for ip in self.settings.machine_addresses.iter().take(count) {
+        for ip in self.settings.shown_addresses().iter().take(count) {
             self.show(Host::Ip(*ip), routability);
         }
     }
@@ -588,6 +598,7 @@ mod tests {
     fn a_balancer_gives_what_it_gives() {
         let mode = Arc::new(Addresses::Service(ServiceSpec::default()));
         let given = Given {
+            taken: None,
             balancer: vec![
                 Host::Ip("198.51.100.7".parse().unwrap()),
                 Host::Name("lb.example".into()),

@@ -251,14 +251,16 @@ impl<'w> Builder<'w> {
     /// Adds a Service that is to be made. Of two of one name the first counts.
     ///
     /// # Errors
-    /// When a Service of that name is somebody else's: it is left alone.
-    pub(crate) fn add_service(&mut self, name: ObjectName, service: DesiredService) -> Result<(), String> {
+    /// When a Service of that name is somebody else's: it is left alone. What to say about that, and the fix.
+    pub(crate) fn add_service(
+        &mut self,
+        name: ObjectName,
+        service: DesiredService,
+    ) -> Result<(), (String, &'static str)> {
         let present = self.world.services.get(&name.namespace, &name.name);
         let foreign = present.is_some_and(|present| service::is_foreign(present, &service.owner));
         if foreign || self.services.contains_key(&name) {
-            return Err(format!(
-                "Service {name} is to be made for it, and there is another one of that name"
-            ));
+            return Err(service::taken(&name));
         }
         self.services.insert(name, service);
         Ok(())

@@ -64,6 +64,8 @@ pub(crate) struct Given {
     pub(crate) balancer: Vec<Host>,
     /// `spec.clusterIPs`.
     pub(crate) cluster: Vec<IpAddr>,
+    /// The name, if somebody else's Service has it: nothing of ours was given anything.
+    pub(crate) taken: Option<ObjectName>,
 }
 
 /// A port of something that a Service leads to.
@@ -140,6 +142,12 @@ fn fnv(text: &str) -> u64 {
     })
 }
 
+/// What is said when somebody else has a Service of the name that one of ours would have, and what helps.
+pub(crate) fn taken(name: &ObjectName) -> (String, &'static str) {
+    let message = format!("Service {name} is to be made for it, and there is another one of that name");
+    (message, "rename or remove that Service")
+}
+
 /// Whether a Service of that name is somebody else's, so that it may be neither read nor written.
 pub(crate) fn is_foreign(service: &Service, owner: &Origin) -> bool {
     let labels = service.metadata.labels.as_ref();
@@ -155,9 +163,16 @@ fn present<'w>(world: &'w World, name: &ObjectName, owner: &Origin) -> Option<&'
 
 /// What the Service that leads to `owner` was given, if it is there.
 pub(crate) fn given(world: &World, settings: &Settings, owner: &Origin) -> Given {
-    let Some(service) = present(world, &leading_name(settings, owner), owner) else {
+    let name = leading_name(settings, owner);
+    let Some(service) = world.services.get(&name.namespace, &name.name) else {
         return Given::default();
     };
+    if is_foreign(service, owner) {
+        return Given {
+            taken: Some(name),
+            ..Given::default()
+        };
+    }
     let spec = service.spec.clone().unwrap_or_default();
     let cluster = spec.cluster_ips.into_iter().flatten().chain(spec.cluster_ip);
     let mut cluster: Vec<IpAddr> = cluster.filter_map(|ip| ip.parse().ok()).collect();
@@ -171,7 +186,11 @@ pub(crate) fn given(world: &World, settings: &Settings, owner: &Origin) -> Given
         let name = entry.hostname.clone().filter(|name| !name.is_empty()).map(Host::Name);
         balancer.extend(ip.or(name).filter(|host| !balancer.contains(host)));
     }
-    Given { balancer, cluster }
+    Given {
+        balancer,
+        cluster,
+        taken: None,
+    }
 }
 
 /// Gives every wish a port of the nodes: the one its Service has already, else one that only its name decides, so that all

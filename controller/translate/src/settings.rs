@@ -38,8 +38,11 @@ pub struct Settings {
     pub default_certificate: Option<ObjectName>,
     /// Where addresses of Gateways come from whose class has no parameters. Empty: the machines' own.
     pub address_pools: Vec<IpNet>,
-    /// The addresses by which this machine is reached; shown in status where a bind listens on all of them.
+    /// The addresses of the machines that serve.
     pub machine_addresses: Vec<IpAddr>,
+    /// What is shown in status where a bind listens on all of them: the addresses by which the world reaches the machines.
+    /// `None`: their own.
+    pub shown_addresses: Option<Vec<IpAddr>>,
     /// Names of the nodes that are there to announce addresses. `None`: there is one machine and no cluster.
     pub nodes: Option<BTreeSet<Arc<str>>>,
     /// The controller's own namespace: where Services that lead to the nodes' pods are, and GatewayParameters that a
@@ -77,6 +80,7 @@ impl Settings {
             default_certificate: None,
             address_pools: Vec::new(),
             machine_addresses: Vec::new(),
+            shown_addresses: None,
             nodes: None,
             namespace: "pierhead-system".into(),
             node_selector: [
@@ -92,6 +96,11 @@ impl Settings {
             limits: Limits::default(),
             now,
         }
+    }
+
+    /// What status shows of the machines.
+    pub(crate) fn shown_addresses(&self) -> &[IpAddr] {
+        self.shown_addresses.as_deref().unwrap_or(&self.machine_addresses)
     }
 
     /// Where addresses come from that no GatewayParameters says anything about.

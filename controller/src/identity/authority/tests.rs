@@ -147,12 +147,48 @@ fn what_is_no_ca_is_refused() {
 }
 
 #[test]
-fn the_end_is_told_a_year_before() {
-    let ca = Authority::create(now()).unwrap();
-    let end = now() + CA_VALIDITY;
-    assert_eq!(ca.ends_soon(now()), None);
-    assert_eq!(ca.ends_soon(end - CA_WARNING - Duration::from_secs(1)), None);
-    assert_eq!(ca.ends_soon(end - CA_WARNING), Some(end));
+fn while_two_overlap_both_are_trusted_and_one_signs() {
+    let old = Authority::create(now()).unwrap();
+    let both = old.rotated(true, now()).unwrap().unwrap();
+    assert_eq!(both.fingerprint(), old.fingerprint(), "the new one waits");
+    assert_eq!(both.members.len(), 2);
+    let later = now() + rotation::NOTICE;
+    assert!(both.is_outdated(later));
+    let both = Authority::read(both.certificate_pem(), both.secret_key_pem(), later).unwrap();
+    assert_ne!(both.fingerprint(), old.fingerprint());
+    let by_old = [old.sign_node(&request(), "node-1", now()).unwrap()];
+    let by_new = [both.sign_node(&request(), "node-2", later).unwrap()];
+    assert_eq!(&*both.node(&by_old, later).unwrap().name, "node-1");
+    assert_eq!(&*both.node(&by_new, later).unwrap().name, "node-2");
+    assert!(old.node(&by_new, later).is_err());
+
+    let end = later + rotation::OVERLAP;
+    assert!(both.rotated(false, end - Duration::from_secs(1)).unwrap().is_none());
+    let new = both.rotated(false, end).unwrap().unwrap();
+    assert_eq!((new.members.len(), new.fingerprint()), (1, both.fingerprint()));
+    assert!(matches!(new.node(&by_old, later), Err(NotOurs::Invalid(_))));
+    assert!(new.node(&by_new, later).is_ok());
+}
+
+#[test]
+fn certificates_and_keys_go_together() {
+    let (one, other) = (Authority::create(now()).unwrap(), Authority::create(now()).unwrap());
+    let certificates = [one.certificate_pem(), other.certificate_pem()].concat();
+    let keys = [one.secret_key_pem(), other.secret_key_pem()].concat();
+    let swapped = [other.secret_key_pem(), one.secret_key_pem()].concat();
+    assert!(Authority::from_pem(&certificates, &keys).is_ok());
+    assert!(matches!(
+        Authority::from_pem(&certificates, &swapped),
+        Err(AuthorityError::Mismatch)
+    ));
+    assert!(Authority::from_pem(&certificates, one.secret_key_pem()).is_err());
+    assert!(matches!(
+        Authority::from_pem(one.certificate_pem(), &keys),
+        Err(AuthorityError::Uneven {
+            certificates: 1,
+            keys: 2
+        })
+    ));
 }
 
 #[test]

@@ -3,6 +3,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
+use super::super::rotation;
 use super::*;
 
 /// A vault that several keepers share, as replicas do.
@@ -33,6 +34,11 @@ impl Vault for Shared {
         }
     }
 
+    async fn replace(&mut self, authority: &StoredAuthority) -> Result<(), VaultError> {
+        self.inner().stored = Some(authority.clone());
+        Ok(())
+    }
+
     async fn create(&mut self, authority: &StoredAuthority) -> Result<Created, VaultError> {
         let mut inner = self.inner();
         if let Some(faster) = inner.faster.take() {
@@ -60,6 +66,7 @@ fn made() -> StoredAuthority {
     StoredAuthority {
         certificate_pem: made.certificate_pem().to_owned(),
         key_pem: made.secret_key_pem().to_owned(),
+        asked: false,
     }
 }
 
@@ -114,6 +121,45 @@ async fn a_deleted_ca_is_replaced_by_a_new_one() {
     keeper.step(now()).await.unwrap();
     assert_ne!(known(&authority), first);
     assert_eq!(vault.inner().published.len(), 2);
+}
+
+/// Certificates in what was published last.
+fn published(vault: &Shared) -> usize {
+    let inner = vault.inner();
+    inner
+        .published
+        .last()
+        .map_or(0, |pem| pem.matches("BEGIN CERTIFICATE").count())
+}
+
+#[tokio::test]
+async fn who_asks_for_a_new_ca_gets_it_in_an_overlap() {
+    let vault = Shared::default();
+    let (mut keeper, authority, _keep) = keeper(&vault, true);
+    let (mut other, others, _also) = self::keeper(&vault, false);
+    keeper.step(now()).await.unwrap();
+    let signer = |of: &Receiver| of.borrow().as_ref().map(|ca| ca.fingerprint());
+    let first = signer(&authority);
+    if let Some(stored) = &mut vault.inner().stored {
+        stored.asked = true;
+    }
+    // Who does not lead changes nothing.
+    other.step(now()).await.unwrap();
+    assert!(vault.inner().stored.as_ref().is_some_and(|stored| stored.asked));
+
+    keeper.step(now()).await.unwrap();
+    other.step(now()).await.unwrap();
+    assert!(vault.inner().stored.as_ref().is_some_and(|stored| !stored.asked));
+    assert_eq!((published(&vault), signer(&authority)), (2, first));
+    let later = now() + rotation::NOTICE;
+    keeper.step(later).await.unwrap();
+    other.step(later).await.unwrap();
+    assert_eq!(published(&vault), 2, "the old one is still trusted");
+    assert_ne!(signer(&authority), first);
+    assert_eq!(signer(&authority), signer(&others), "all replicas sign with the same");
+    keeper.step(later + rotation::OVERLAP).await.unwrap();
+    assert_eq!(published(&vault), 1);
+    assert_ne!(signer(&authority), first);
 }
 
 #[tokio::test]

@@ -105,6 +105,7 @@ fn message(gateway: &GatewayState<'_>, why: &AddressFault) -> String {
         AddressFault::Exhausted => "every address of every pool is taken".to_owned(),
         AddressFault::FamilyExhausted(family) => format!("every {family} address of the pool is taken"),
         AddressFault::ServicePending => "the Service that is made for it has no address yet".to_owned(),
+        AddressFault::ServiceTaken(name) => service::taken(name).0,
         AddressFault::Unsatisfiable(routability) => format!("no address of routability {routability} can be given"),
     }
 }
@@ -114,6 +115,7 @@ fn fix(why: &AddressFault) -> &'static str {
         AddressFault::NotUsable(_) => "use an address of the machine or of a pool, or add a pool that holds it",
         AddressFault::Exhausted | AddressFault::FamilyExhausted(_) => "add an address pool",
         AddressFault::ServicePending => "see the Service and its events",
+        AddressFault::ServiceTaken(name) => service::taken(name).1,
         AddressFault::Unsatisfiable(_) => "use routability Cluster, or none",
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct GatewayState<'w> {
     pub(super) assigned: Assigned,
     /// Whether all addresses asked for were given.
     pub(super) addressed: Verdict,
+    /// Why no Service is made for it, although one should be.
+    pub(super) serviceless: Option<Fault>,
     pub(super) client_address: ClientAddress,
     /// `spec.tls.backend`.
     pub(super) client_certificate: Option<Result<CertificateId, Fault>>,
@@ -207,6 +209,7 @@ impl<'w> Gateways<'w> {
                 wishes,
                 assigned: Assigned::default(),
                 addressed: Ok(()),
+                serviceless: None,
                 client_address: client_address(builder, object),
                 client_certificate: None,
                 insecure: false,

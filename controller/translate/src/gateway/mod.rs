@@ -129,7 +129,7 @@ pub(crate) fn translate<'w>(
     }
     l4! { tls_routes tcp_routes udp_routes }
 
-    service::translate(builder, &gateways);
+    service::translate(builder, &mut gateways);
     for listener in &gateways.listeners {
         let gateway = &gateways.gateways[listener.gateway];
         if gateway.accepted.is_err() || !listener.stands() {

@@ -262,7 +262,15 @@ fn gateway_status(all: &Gateways<'_>, index: usize, gateway: &GatewayState<'_>, 
     let accepted = match &gateway.accepted {
         Err(fault) => condition("Accepted", Err(fault), generation),
         Ok(_) if !any_accepted => condition("Accepted", Err(&none), generation),
-        Ok(_) if names.is_empty() => condition("Accepted", Ok("Accepted"), generation),
+        // It is served all the same; what its Service was to carry is nowhere.
+        Ok(_) if names.is_empty() => Condition {
+            message: gateway
+                .serviceless
+                .as_ref()
+                .map(|why| why.message.clone())
+                .unwrap_or_default(),
+            ..condition("Accepted", Ok("Accepted"), generation)
+        },
         // "MUST set ListenersNotValid whether or not they accept the Gateway".
         Ok(_) => Condition {
             message: none.message.clone(),

@@ -7,7 +7,7 @@ use pierhead_gateway_api::{Gateway, ProtocolType};
 use pierhead_model::Transport;
 
 use super::{
-    condition::fault,
+    condition::{Verdict, fault},
     listener::{GatewayState, Gateways},
 };
 use crate::{
@@ -41,15 +41,21 @@ pub(super) fn wishes(builder: &Builder<'_>, all: &Gateways<'_>, wishes: &mut Por
 }
 
 /// Adds the Services of all Gateways.
-pub(super) fn translate(builder: &mut Builder<'_>, all: &Gateways<'_>) {
-    for gateway in &all.gateways {
-        one(builder, gateway);
+pub(super) fn translate(builder: &mut Builder<'_>, all: &mut Gateways<'_>) {
+    for gateway in &mut all.gateways {
+        if let Err(why) = one(builder, gateway) {
+            // Without the addresses it was to have, that is what is said.
+            if gateway.addressed.is_ok() {
+                why.report(builder, &gateway.origin, "spec");
+            }
+            gateway.serviceless = Some(why);
+        }
     }
 }
 
-fn one(builder: &mut Builder<'_>, gateway: &GatewayState<'_>) {
+fn one(builder: &mut Builder<'_>, gateway: &GatewayState<'_>) -> Verdict {
     if gateway.accepted.is_err() {
-        return;
+        return Ok(());
     }
     let none = BTreeMap::new();
     let infrastructure = gateway.object.spec.infrastructure.as_ref();
@@ -64,9 +70,7 @@ fn one(builder: &mut Builder<'_>, gateway: &GatewayState<'_>) {
         service::leading(builder.settings, &owner, wish, infrastructure, &targets)
     });
     let made = leading.or_else(|| service::bearing(&owner, infrastructure));
-    if let Some((name, made)) = made
-        && let Err(why) = builder.add_service(name, made)
-    {
-        fault("", why, "rename or remove that Service").report(builder, &gateway.origin, "spec");
-    }
+    let Some((name, made)) = made else { return Ok(()) };
+    let added = builder.add_service(name, made);
+    added.map_err(|(why, fix)| fault("", why, fix))
 }

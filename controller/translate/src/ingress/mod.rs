@@ -230,7 +230,7 @@ fn place(builder: &mut Builder<'_>, group: &Group<'_>) -> (Placed, Vec<Stand>) {
     let Some(class) = group.class else {
         placed.shown = builder
             .settings
-            .machine_addresses
+            .shown_addresses()
             .iter()
             .copied()
             .map(Host::Ip)
@@ -244,6 +244,7 @@ fn place(builder: &mut Builder<'_>, group: &Group<'_>) -> (Placed, Vec<Stand>) {
         .first()
         .filter(|_| placed.shown.is_empty())
         .map(|why| match why {
+            AddressFault::ServiceTaken(name) => service::taken(name),
             AddressFault::ServicePending => (
                 "the Service that is made for its IngressClass has no address yet".to_owned(),
                 "see the Service and its events",
@@ -266,9 +267,9 @@ fn place(builder: &mut Builder<'_>, group: &Group<'_>) -> (Placed, Vec<Stand>) {
         let targets = builder.targets(&origin);
         let made = service::leading(builder.settings, &owner, &wish, (&none, &none), &targets);
         if let Some((name, made)) = made
-            && let Err(why) = builder.add_service(name, made)
+            && let Err((why, fix)) = builder.add_service(name, made)
         {
-            builder.error(&origin, "spec.parameters", why, "rename or remove that Service");
+            builder.error(&origin, "spec.parameters", why, fix);
         }
     }
     (placed, stands)

@@ -1,6 +1,7 @@
 //! Real servers, to be run in a host's namespace. Each knows its own name and says it, so that a test can tell who
 //! answered.
 
+mod guard;
 mod http;
 mod raw;
 mod socket;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::netns::{self, Netns};
 
+pub use guard::BODY;
 pub use raw::{read_head, serve as raw};
 
 /// A thread inside a host's namespace on which its servers run, until dropped.
@@ -54,6 +56,11 @@ impl Host {
     /// The same behind TLS.
     pub fn https(&self, name: &str, at: SocketAddr, tls: Arc<rustls::ServerConfig>) -> Result<()> {
         self.listen(at, |listener| http::serve(listener, name.to_owned(), Some(tls)))
+    }
+
+    /// Decides who may pass. See [`guard`](self).
+    pub fn guard(&self, at: SocketAddr) -> Result<()> {
+        self.listen(at, guard::serve)
     }
 
     /// Speaks first (`hello from <name> to <peer address>\n`), then echoes every byte. A half-close is answered by `bye\n`.
