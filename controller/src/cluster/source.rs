@@ -27,9 +27,10 @@ use crate::published::Published;
 const QUIET: Duration = Duration::from_millis(5);
 /// … or for so long, when the burst is the first after a time of rest: most changes are one object, and somebody waits.
 const QUIET_AFTER_REST: Duration = Duration::from_millis(1);
-const REST: Duration = Duration::from_millis(200);
 /// … but is not waited for longer than this.
 const BURST: Duration = Duration::from_millis(50);
+/// Nothing was translated for as long as a burst may take: whatever comes as often as that is no burst.
+const REST: Duration = BURST;
 /// How often to translate again without a change, so that certificates are seen to expire.
 const REFRESH: Duration = Duration::from_secs(3600);
 /// What a source is started with.
