@@ -5,11 +5,11 @@ use std::{
 
 use foldhash::fast::RandomState;
 use pierhead_model::{
-    CertificateId, HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, RouteId, Snapshot,
-    SniRoute,
+    CertificateId, HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, Snapshot, SniRoute,
 };
 use pierhead_route::RouteTable;
 
+use super::attached::{Attached, Entry};
 use super::{BindRuntime, BindTable, Gauge, HttpSite, L4Target, ListenerRuntime, Protocol, Runtime, SniTargets};
 use crate::{
     http::{Filters, RouteHandle},
@@ -28,14 +28,14 @@ pub(crate) struct Compiler {
     tls: TlsStore,
     gauges: HashMap<Origin, Weak<Gauge>, RandomState>,
     listeners: HashMap<ListenerId, Kept, RandomState>,
-    routes: HashMap<RouteId, (Arc<HttpRoute>, RouteHandle), RandomState>,
+    routes: Attached,
 }
 
 #[derive(Debug)]
 struct Kept {
     runtime: Arc<ListenerRuntime>,
     /// What its route table was compiled from.
-    routes: Vec<(Arc<HttpRoute>, RouteHandle)>,
+    routes: Arc<Vec<Entry>>,
 }
 
 /// Route tables of this pass, by the owner of their listener.
@@ -44,8 +44,6 @@ type Siblings = HashMap<Origin, Vec<Arc<RouteTable<RouteHandle>>>, RandomState>;
 /// Among how many listeners of one owner equal hosts are looked for.
 const SIBLINGS: usize = 16;
 
-type Routes = HashMap<ListenerId, Vec<(Arc<HttpRoute>, RouteHandle)>, RandomState>;
-
 impl Compiler {
     pub(crate) fn new(registry: Arc<Registry>, tls: TlsStore) -> Self {
         Self {
@@ -53,7 +51,7 @@ impl Compiler {
             tls,
             gauges: HashMap::default(),
             listeners: HashMap::default(),
-            routes: HashMap::default(),
+            routes: Attached::default(),
         }
     }
 
@@ -61,7 +59,8 @@ impl Compiler {
     pub(crate) fn compile(&mut self, snapshot: Arc<Snapshot>, resolved: &Resolved, previous: &Runtime) -> Runtime {
         let backends = Backends::compile(&snapshot, resolved, &self.registry, &previous.backends);
         self.tls.update(&snapshot);
-        let routes = self.routes(&snapshot, &backends);
+        let same_backends = backends.is_same(&previous.backends);
+        self.routes.update(&snapshot.routes, &backends, same_backends);
         let mut kept = HashMap::default();
         let mut siblings = Siblings::default();
         let mut binds = BindTable::default();
@@ -74,7 +73,7 @@ impl Compiler {
                     if let Some(done) = kept.get(&listener.id).filter(|k: &&Kept| k.runtime.model == *listener) {
                         return Arc::clone(&done.runtime);
                     }
-                    let routes = routes.get(&listener.id).cloned().unwrap_or_default();
+                    let routes = self.routes.of(&listener.id);
                     let tables = siblings.entry(listener.id.owner.clone()).or_default();
                     let next = self.listener(listener, &routes, &backends, tables);
                     if let Some(site) = next.http().filter(|_| tables.len() < SIBLINGS) {
@@ -110,37 +109,6 @@ impl Compiler {
         self.tls.unusable()
     }
 
-    /// Compiles the routes, and sorts them by the listeners they are attached to.
-    fn routes(&mut self, snapshot: &Snapshot, backends: &Backends) -> Routes {
-        let mut by_listener = Routes::default();
-        let mut kept = HashMap::default();
-        kept.reserve(snapshot.routes.len());
-        for (id, route) in &snapshot.routes {
-            let old = self
-                .routes
-                .remove(id)
-                .filter(|(old, handle)| (Arc::ptr_eq(old, route) || old == route) && handle.is_current(backends));
-            // An equal route stays the same `Arc`, so that its hosts are recognised as unchanged.
-            let entry = old.unwrap_or_else(|| (Arc::clone(route), RouteHandle::compile(route, backends)));
-            for (number, attachment) in route.attachments.iter().enumerate() {
-                let seen = route
-                    .attachments
-                    .iter()
-                    .take(number)
-                    .any(|a| a.listener == attachment.listener);
-                if !seen {
-                    by_listener
-                        .entry(attachment.listener.clone())
-                        .or_default()
-                        .push(entry.clone());
-                }
-            }
-            kept.insert(id.clone(), entry);
-        }
-        self.routes = kept;
-        by_listener
-    }
-
     fn listener(
         &mut self,
         listener: &Arc<Listener>,
@@ -150,12 +118,13 @@ impl Compiler {
     ) -> Arc<ListenerRuntime> {
         let old = self.listeners.get(&listener.id);
         let same_routes = |kept: &Kept| {
-            kept.routes.len() == routes.len()
-                && kept
-                    .routes
-                    .iter()
-                    .zip(routes)
-                    .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
+            std::ptr::eq(kept.routes.as_slice(), routes)
+                || kept.routes.len() == routes.len()
+                    && kept
+                        .routes
+                        .iter()
+                        .zip(routes)
+                        .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
         };
         let protocol = self.protocol(listener, routes, (backends, siblings), old, same_routes);
         if let Some(old) = old.filter(|old| old.runtime.model == *listener && same_routes(old))

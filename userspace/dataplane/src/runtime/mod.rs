@@ -1,5 +1,6 @@
 //! A compiled snapshot: everything a connection must look up, ready to be asked.
 
+mod attached;
 mod binds;
 mod compile;
 mod gauge;

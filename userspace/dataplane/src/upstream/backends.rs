@@ -90,6 +90,12 @@ impl Backends {
         Self(compiled.collect())
     }
 
+    /// Whether both hold the very same backends.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let same = |(id, backend)| other.find(id).is_some_and(|other| Arc::ptr_eq(other, backend));
+        self.0.len() == other.0.len() && self.0.iter().all(same)
+    }
+
     pub(crate) fn find(&self, id: &BackendId) -> Option<&Arc<Backend>> {
         self.0.get(id)
     }

@@ -1,0 +1,193 @@
+//! Compiled routes, sorted by the listeners they are attached to. They stay from one snapshot to the next, so that a change
+//! costs what it touches and not what there is.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+use pierhead_model::{HttpRoute, ListenerId, Map, RouteId};
+
+use crate::{http::RouteHandle, upstream::Backends};
+
+pub(super) type Entry = (Arc<HttpRoute>, RouteHandle);
+
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    /// What it was compiled from.
+    routes: Map<RouteId, Arc<HttpRoute>>,
+    entries: Map<RouteId, Entry>,
+    /// In the order of route ids. The same `Arc` as long as nothing of it changes.
+    by_listener: HashMap<ListenerId, Arc<Vec<Entry>>, RandomState>,
+}
+
+impl Attached {
+    /// Compiles what is new or changed. `same_backends`: they are the very ones of the last time.
+    pub(super) fn update(&mut self, routes: &Map<RouteId, Arc<HttpRoute>>, backends: &Backends, same_backends: bool) {
+        let changed = self.changed(routes, backends, same_backends);
+        self.routes = routes.clone();
+        let mut moves = HashMap::<ListenerId, BTreeMap<RouteId, Option<Entry>>, RandomState>::default();
+        for (id, next) in changed {
+            let before = match &next {
+                Some(entry) => self.entries.insert(id.clone(), entry.clone()),
+                None => self.entries.remove(&id),
+            };
+            if let Some((route, _)) = &before {
+                for attachment in &route.attachments {
+                    let of_listener = moves.entry(attachment.listener.clone()).or_default();
+                    of_listener.insert(id.clone(), None);
+                }
+            }
+            if let Some((route, handle)) = &next {
+                for attachment in &route.attachments {
+                    let of_listener = moves.entry(attachment.listener.clone()).or_default();
+                    of_listener.insert(id.clone(), Some((Arc::clone(route), handle.clone())));
+                }
+            }
+        }
+        for (listener, moves) in moves {
+            let old = self.by_listener.get(&listener).map_or(&[][..], |old| old.as_slice());
+            let new = merged(old, moves);
+            if new.is_empty() {
+                self.by_listener.remove(&listener);
+            } else {
+                self.by_listener.insert(listener, Arc::new(new));
+            }
+        }
+    }
+
+    /// The routes of a listener, in the order of their ids.
+    pub(super) fn of(&self, listener: &ListenerId) -> Arc<Vec<Entry>> {
+        self.by_listener.get(listener).cloned().unwrap_or_default()
+    }
+
+    /// What differs from the last time; `None`: gone.
+    fn changed(
+        &self,
+        routes: &Map<RouteId, Arc<HttpRoute>>,
+        backends: &Backends,
+        same_backends: bool,
+    ) -> BTreeMap<RouteId, Option<Entry>> {
+        let compiled = |route: &Arc<HttpRoute>| Some((Arc::clone(route), RouteHandle::compile(route, backends)));
+        let mut changed = BTreeMap::new();
+        for (id, now, _) in routes.changes(&self.routes) {
+            let Some(route) = now else {
+                changed.insert(id.clone(), None);
+                continue;
+            };
+            // An equal route stays the same `Arc`, so that its hosts are recognised as unchanged.
+            let known = self.entries.get(id);
+            if known.is_none_or(|(known, _)| !Arc::ptr_eq(known, route) && known != route) {
+                changed.insert(id.clone(), compiled(route));
+            }
+        }
+        if !same_backends {
+            for (id, (route, handle)) in &self.entries {
+                if !changed.contains_key(id) && !handle.is_current(backends) {
+                    changed.insert(id.clone(), compiled(route));
+                }
+            }
+        }
+        changed
+    }
+}
+
+/// `old` with each of these put in place or taken out.
+fn merged(old: &[Entry], moves: BTreeMap<RouteId, Option<Entry>>) -> Vec<Entry> {
+    let mut all = Vec::with_capacity(old.len() + moves.len());
+    let mut rest = old;
+    for (id, entry) in moves {
+        let (before, from) = rest.split_at(rest.partition_point(|(route, _)| route.id < id));
+        all.extend_from_slice(before);
+        rest = match from.split_first() {
+            Some(((route, _), after)) if route.id == id => after,
+            _ => from,
+        };
+        all.extend(entry);
+    }
+    all.extend_from_slice(rest);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use pierhead_model::{Age, Attachment, HostPattern, Origin, RouteFlavor, Snapshot};
+
+    use super::*;
+    use crate::{observe::Registry, upstream::Resolved};
+
+    fn listener(number: u64) -> ListenerId {
+        ListenerId {
+            owner: Origin::new("Gateway", "ns", "gw"),
+            name: number.to_string().into(),
+        }
+    }
+
+    /// A route of some of three listeners; another age makes it another route of that id.
+    fn route(number: u64, listeners: u64, age: i64) -> Arc<HttpRoute> {
+        let name = format!("r{number}");
+        let attached = (0..3).filter(|bit| listeners >> bit & 1 == 1).map(|bit| Attachment {
+            listener: listener(bit),
+            hosts: vec![HostPattern::Any],
+        });
+        Arc::new(HttpRoute {
+            id: RouteId(Origin::new("HTTPRoute", "ns", &name)),
+            flavor: RouteFlavor::Http,
+            age: Age {
+                created: age,
+                namespace: "ns".into(),
+                name: name.as_str().into(),
+            },
+            attachments: attached.collect(),
+            rules: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_thousand_changes_come_to_what_one_look_at_the_end_does() {
+        let backends = Backends::compile(
+            &Snapshot::default(),
+            &Resolved::default(),
+            &Registry::new(1),
+            &Backends::default(),
+        );
+        let mut random = 7_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let mut attached = Attached::default();
+        let mut routes = Map::<RouteId, Arc<HttpRoute>>::new();
+        for step in 0..1000 {
+            let before = [0, 1, 2].map(|number| attached.of(&listener(number)));
+            let (number, listeners) = (next(60), next(8));
+            let old = routes.remove(&route(number, 0, 0).id);
+            let touched = match next(4) {
+                0 => old.iter().cloned().collect::<Vec<_>>(),
+                // The same again, at another place in memory.
+                1 if old.is_some() => {
+                    let same: Arc<HttpRoute> = old.map(|old| HttpRoute::clone(&old).into()).unwrap();
+                    routes.insert(same.id.clone(), same);
+                    Vec::new()
+                }
+                _ => {
+                    let new = route(number, listeners, step);
+                    routes.insert(new.id.clone(), Arc::clone(&new));
+                    old.into_iter().chain([new]).collect()
+                }
+            };
+            attached.update(&routes, &backends, step % 2 == 0);
+            for (number, before) in (0..).zip(&before) {
+                let now = attached.of(&listener(number));
+                let names = |route: &HttpRoute| route.attachments.iter().any(|a| a.listener == listener(number));
+                let expected: Vec<_> = routes.values().filter(|route| names(route)).collect();
+                let found: Vec<_> = now.iter().map(|(route, _)| route).collect();
+                assert_eq!(found, expected, "step {step}");
+                let is_same = Arc::ptr_eq(before, &now) || before.is_empty() && now.is_empty();
+                let is_touched = touched.iter().any(|route| names(route));
+                assert!(is_same || is_touched, "step {step}: nobody touched listener {number}");
+            }
+        }
+    }
+}
