@@ -47,6 +47,9 @@ struct State {
     applied: Applied,
     /// The kernel did not take all of the snapshot: it is tried again.
     is_partial: bool,
+    /// The kernel was not asked about the last snapshot, which is the same to it. It is soon: what is around it, interfaces and
+    /// where endpoints are, may be another.
+    is_unasked: bool,
     /// When a successor took over.
     left: Option<Instant>,
 }
@@ -165,10 +168,12 @@ impl Node {
     /// kernel stops sending for a bind before they forget it.
     pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) {
         let snapshot = self.here(snapshot);
-        self.put(&mut self.state(), &snapshot);
+        let mut state = self.state();
+        let asks_kernel = self.steering.is_none() || state.is_partial || !is_same_to_kernel(&state.in_force, &snapshot);
+        self.put(&mut state, &snapshot, asks_kernel);
     }
 
-    fn put(&self, state: &mut State, snapshot: &Arc<Snapshot>) {
+    fn put(&self, state: &mut State, snapshot: &Arc<Snapshot>, asks_kernel: bool) {
         if state.left.is_some() {
             return;
         }
@@ -194,7 +199,10 @@ impl Node {
             make_local(&owned, false);
         }
         state.is_partial = false;
-        if let Some(steering) = &self.steering {
+        state.is_unasked = !asks_kernel;
+        if !asks_kernel {
+            merge(&mut paths, state.paths.clone());
+        } else if let Some(steering) = &self.steering {
             match steering.apply(snapshot) {
                 Ok(reports) => merge(&mut paths, reports),
                 // It is the successor's business now.
@@ -270,9 +278,9 @@ impl Node {
         let Some(steering) = &self.steering else { return };
         steering.tick();
         let mut state = self.state();
-        if state.is_partial {
+        if state.is_partial || state.is_unasked {
             let snapshot = Arc::clone(&state.in_force);
-            self.put(&mut state, &snapshot);
+            self.put(&mut state, &snapshot, true);
         }
     }
 
@@ -362,9 +370,12 @@ impl State {
             tracing::error!("{} is not served: {}", path.bind, path.why);
         }
         self.paths = paths;
+        // What the kernel is asked again is in force already.
+        if self.applied.count == 0 || !Arc::ptr_eq(&self.in_force, snapshot) {
+            self.applied.count += 1;
+            self.applied.last = Some((Instant::now(), started.elapsed()));
+        }
         self.in_force = Arc::clone(snapshot);
-        self.applied.count += 1;
-        self.applied.last = Some((Instant::now(), started.elapsed()));
     }
 
     /// The kernel has what it had: binds that did not change are carried as before, others are not served as they should.
@@ -383,6 +394,21 @@ impl State {
             }
         }
     }
+}
+
+/// Whether all that the kernel is told of two snapshots is the same: most changes are of routes, which are the workers' business.
+fn is_same_to_kernel(a: &Snapshot, b: &Snapshot) -> bool {
+    // Destructured, so that a new part cannot be forgotten.
+    let Snapshot {
+        binds,
+        routes: _,
+        backends,
+        endpoints,
+        certificates: _,
+        trust: _,
+        owned,
+    } = a;
+    *binds == b.binds && *owned == b.owned && *backends == b.backends && *endpoints == b.endpoints
 }
 
 /// What the workers cannot serve the kernel does not make good, unless it serves it itself.
