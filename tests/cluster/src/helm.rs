@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::api::Id;
-use crate::lab::{Lab, NAMESPACE};
+use crate::lab::{Lab, NAMESPACE, eventually};
 
 /// The release.
 pub const RELEASE: &str = "pierhead";
@@ -73,6 +73,35 @@ impl Lab {
     pub fn running(&self) -> Result<()> {
         self.rolled_out("Deployment", NAMESPACE, "pierhead-controller", PATIENCE)?;
         self.rolled_out("DaemonSet", NAMESPACE, "pierhead-node", PATIENCE)
+    }
+
+    /// The pod of the controller that leads.
+    ///
+    /// # Errors
+    /// None does.
+    pub fn leader(&self) -> Result<String> {
+        let id = Id::new("coordination.k8s.io/v1", "Lease", NAMESPACE, "pierhead-controller");
+        let lease = self.api.get(&id)?.context("there is no lease")?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        ensure!(!holder.is_empty(), "nobody leads");
+        Ok(holder.to_owned())
+    }
+
+    /// Has a controller lead that is not on this node: of one that dies with its node the lease must run out first.
+    ///
+    /// # Errors
+    /// None does in time.
+    pub fn lead_elsewhere(&self, node: &str) -> Result<()> {
+        eventually(&format!("a controller leads that is not on {node}"), PATIENCE, || {
+            let pod = Id::new("v1", "Pod", NAMESPACE, &self.leader()?);
+            let leader = self.api.get(&pod)?.context("the leader has no pod")?;
+            if leader["spec"]["nodeName"] == node {
+                self.api.delete(&pod)?;
+                bail!("{pod} leads");
+            }
+            Ok(())
+        })?;
+        self.running()
     }
 
     /// Makes the namespace as README says to: host networking must be admitted there.

@@ -158,6 +158,7 @@ fn one_node_answers_for_an_address_and_another_one_when_it_is_gone() {
     for address in addresses {
         eventually("it is served", PATIENCE, || stage.is_served(address)).unwrap();
         let elected = only(&stage.lab, address).unwrap();
+        stage.lab.lead_elsewhere(elected).unwrap();
         let outage = {
             stage.lab.link(elected, false).unwrap();
             let _cut = CutOff(&stage.lab, elected);

@@ -15,6 +15,7 @@ mod object;
 mod pins;
 pub mod plan;
 mod probe;
+mod recall;
 mod surroundings;
 mod sys;
 pub mod wanted;

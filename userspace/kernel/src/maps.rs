@@ -1,5 +1,6 @@
 //! The maps, opened: reading what is in them, and doing one operation of a plan.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use aya::Ebpf;
@@ -10,9 +11,11 @@ use pierhead_abi::layout::{F_INNER_MAP, MAX_BACKENDS, MAX_VIPS, control, map};
 use pierhead_abi::maglev::{self, Cursor, Node};
 use pierhead_abi::steer::{Binding, BindingKey, Owned, Steered};
 use pierhead_abi::{Addr, Port, hash};
+use rustix::thread::CapabilitySet;
 
 use crate::error::KernelError;
 use crate::plan::{Ids, MapOp, State, Table};
+use crate::recall;
 
 type Inner = Array<MapData, [u8; Slot::SIZE]>;
 
@@ -110,45 +113,43 @@ impl Maps {
             let (key, value) = entry.map_err(KernelError::map(map::REPLIES))?;
             state.replies.insert(Place::from_bytes(key), Replies::from_bytes(value));
         }
-        let keys: Result<Vec<_>, _> = self.vips.keys().collect();
-        for key in keys.map_err(KernelError::map(map::VIPS))? {
-            let head = self
-                .vips
-                .get(&key, 0)
-                .and_then(|table| table.get(&0, 0))
-                .map_err(KernelError::map(map::VIPS))?;
-            state.vip_ids.insert(Place::from_bytes(key), Head::from_bytes(head).vip);
-        }
-        self.restore_ids(&mut state)?;
+        let backends = self.all_backends()?;
+        state.vip_ids = self.vip_ids(&state.replies, &backends)?;
+        restore_ids(&mut state, &backends);
         Ok(state)
     }
 
-    fn restore_ids(&self, state: &mut State) -> Result<(), KernelError> {
-        let mut ids = Ids::default();
-        let by_id: std::collections::BTreeMap<u32, Place> =
-            state.vip_ids.iter().map(|(place, id)| (*id, *place)).collect();
-        ids.fresh_vip = by_id.keys().max().map_or(0, |id| id + 1).min(MAX_VIPS as u32);
-        ids.free_vips = (0..ids.fresh_vip).filter(|id| !by_id.contains_key(id)).collect();
-        // Ids are given out in order, so the first that was never used ends the search.
+    /// The endpoints of every id that was ever used. Ids are given out in order, so the first that never was ends the search.
+    fn all_backends(&self) -> Result<Vec<Backend>, KernelError> {
+        let mut all = Vec::new();
         for id in 0..MAX_BACKENDS as u32 {
             let bytes = self.backends.get(&id, 0).map_err(KernelError::map(map::BACKENDS))?;
             let backend = Backend::from_bytes(bytes);
             if backend.generation == 0 {
                 break;
             }
-            ids.fresh = id + 1;
-            let slot = Slot {
-                backend: id,
-                generation: backend.generation,
-            };
-            let endpoint = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
-            match by_id.get(&backend.vip) {
-                Some(vip) if backend.alive == 1 => drop(state.pairs.insert((*vip, endpoint), slot)),
-                _ => ids.free.push_back(slot),
-            }
+            all.push(backend);
         }
-        state.ids = ids;
-        Ok(())
+        Ok(all)
+    }
+
+    fn vip_ids(
+        &self,
+        replies: &BTreeMap<Place, Replies>,
+        backends: &[Backend],
+    ) -> Result<BTreeMap<Place, u32>, KernelError> {
+        let keys: Result<Vec<_>, _> = self.vips.keys().collect();
+        let keys = keys.map_err(KernelError::map(map::VIPS))?;
+        if !may_open_tables() {
+            let places = keys.into_iter().map(Place::from_bytes).collect();
+            return Ok(recall::ids(&places, replies, backends.iter().copied()));
+        }
+        let id = |key: [u8; Place::SIZE]| {
+            let table = self.vips.get(&key, 0)?;
+            Ok((Place::from_bytes(key), Head::from_bytes(table.get(&0, 0)?).vip))
+        };
+        let ids: Result<_, MapError> = keys.into_iter().map(id).collect();
+        ids.map_err(KernelError::map(map::VIPS))
     }
 
     /// Does one step, except local routes: those are not in maps.
@@ -237,6 +238,31 @@ impl Maps {
         };
         Ok(all.iter().fold(Traffic::default(), add))
     }
+}
+
+/// The kernel opens a table by its number only for this capability, which a container of a node does not have.
+fn may_open_tables() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+fn restore_ids(state: &mut State, backends: &[Backend]) {
+    let mut ids = Ids::default();
+    let by_id: BTreeMap<u32, Place> = state.vip_ids.iter().map(|(place, id)| (*id, *place)).collect();
+    ids.fresh_vip = by_id.keys().max().map_or(0, |id| id + 1).min(MAX_VIPS as u32);
+    ids.free_vips = (0..ids.fresh_vip).filter(|id| !by_id.contains_key(id)).collect();
+    ids.fresh = backends.len() as u32;
+    for (id, backend) in (0..).zip(backends) {
+        let slot = Slot {
+            backend: id,
+            generation: backend.generation,
+        };
+        let endpoint = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
+        match by_id.get(&backend.vip) {
+            Some(vip) if backend.alive == 1 => drop(state.pairs.insert((*vip, endpoint), slot)),
+            _ => ids.free.push_back(slot),
+        }
+    }
+    state.ids = ids;
 }
 
 /// The slots of a bind's table. Empty when no member has a weight.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::stage::Stage;
 use crate::api::Id;
@@ -33,20 +33,11 @@ pub(super) fn controllers_killed(stage: &Stage<'_>) -> Result<()> {
 }
 
 pub(super) fn leader_change(stage: &Stage<'_>) -> Result<()> {
-    let leader = leader(stage)?;
+    let leader = stage.lab.leader()?;
     stage.lab.api.delete(&Id::new("v1", "Pod", NAMESPACE, &leader))?;
     eventually("another leads", RECOVERY, || {
-        let now = self::leader(stage)?;
+        let now = stage.lab.leader()?;
         ensure!(now != leader, "{leader} still leads");
         Ok(())
     })
-}
-
-/// The pod that leads.
-fn leader(stage: &Stage<'_>) -> Result<String> {
-    let id = Id::new("coordination.k8s.io/v1", "Lease", NAMESPACE, "pierhead-controller");
-    let lease = stage.lab.api.get(&id)?.context("there is no lease")?;
-    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-    ensure!(!holder.is_empty(), "nobody leads");
-    Ok(holder.to_owned())
 }

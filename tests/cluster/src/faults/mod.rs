@@ -78,7 +78,7 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "node-cut-off",
-        about: "the node that announces the address loses its link",
+        about: "the node that announces the address, and is not the leading controller's, loses its link",
         may_lose: stage::IN_FLIGHT,
         may_last: Duration::from_secs(3),
         run: nodes::cut_off,

@@ -62,6 +62,7 @@ fn restarts(stage: &Stage<'_>) -> Result<i64> {
 
 pub(super) fn cut_off(stage: &Stage<'_>) -> Result<()> {
     let node = stage.lab.announcer(stage.address)?;
+    stage.lab.lead_elsewhere(&node)?;
     stage.lab.link(&node, false)?;
     std::thread::sleep(CUT);
     let moved = stage.lab.announcer(stage.address);
