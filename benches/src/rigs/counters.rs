@@ -27,8 +27,10 @@ use crate::{
     },
 };
 
-/// How much more than the baseline is a regression.
+/// How much more than the baseline is a regression. Two runs differ by less than one in a hundred; where bodies are large by
+/// four, for it is the kernel that decides in how many pieces they come.
 const MARGIN: f64 = 0.03;
+const LARGE_MARGIN: f64 = 0.10;
 /// What a small proxied HTTP/1.1 request may take with everything on.
 const SMALL_REQUEST_LIMIT: f64 = 20_000.0;
 /// Few, so that each has work to do whenever it is looked at.
@@ -77,9 +79,13 @@ fn compare(plan: &Plan, ours: &BTreeMap<String, f64>) -> Result<()> {
     let mut worse = Vec::new();
     for (what, count) in ours {
         let before = baseline.get(what).with_context(|| format!("no baseline for {what}"))?;
-        if *count > before * (1.0 + MARGIN) {
-            worse.push(format!("{what}: {count:.0}, was {before:.0}"));
-        } else if *count < before * (1.0 - MARGIN) {
+        let margin = if what.contains("100 kB") { LARGE_MARGIN } else { MARGIN };
+        if *count > before * (1.0 + margin) {
+            worse.push(format!(
+                "{what}: {count:.0}, was {before:.0} (margin {:.0} %)",
+                margin * 100.0
+            ));
+        } else if *count < before * (1.0 - margin) {
             println!(
                 "better than the baseline, which may be lowered with --update: {what}: {count:.0}, was {before:.0}"
             );
@@ -87,8 +93,7 @@ fn compare(plan: &Plan, ours: &BTreeMap<String, f64>) -> Result<()> {
     }
     ensure!(
         worse.is_empty(),
-        "more than {:.0} % above the baseline:\n  {}",
-        MARGIN * 100.0,
+        "more than the margin above the baseline:\n  {}",
         worse.join("\n  ")
     );
     Ok(())
