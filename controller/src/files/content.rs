@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use pierhead_model::Origin;
 use serde_json::{Map, Value};
@@ -48,7 +49,7 @@ pub(crate) struct Unused {
 }
 
 /// What is known of an object from before: its body's hash and its generation.
-pub(crate) type Known<'a> = &'a dyn Fn(&Origin) -> Option<(u64, i64)>;
+pub(crate) type Known<'a> = &'a (dyn Fn(&Origin) -> Option<(u64, i64)> + Sync);
 
 /// The documents of a file without a problem, by the hash of their text: those that come again are not read again.
 pub(crate) type Parts = HashMap<u64, Part>;
@@ -60,8 +61,62 @@ pub(crate) struct Part {
     ignored: Vec<Unused>,
 }
 
+/// From how many bytes on a text is read by a thread of its own.
+const LARGE: usize = 256 << 10;
+
 /// Reads the text of `file` (its name, for problems).
+///
+/// A large one is read by a thread of its own, and what it came to is copied: the values that objects are made of on the way
+/// take many times their room, and would leave as many holes between them. The allocator gives each thread its own room,
+/// so that this one's is empty at the end.
 pub(crate) fn read(file: &Path, text: &str, known: Known<'_>, before: &Parts) -> (Content, Parts) {
+    if text.len() < LARGE {
+        return read_here(file, text, known, before);
+    }
+    let there = thread::scope(|scope| {
+        let reader = thread::Builder::new().name("reader".into());
+        let reading = reader.spawn_scoped(scope, || read_here(file, text, known, before));
+        reading.ok()?.join().ok()
+    });
+    match there {
+        Some((content, parts)) => copied(&content, &parts, before),
+        // No thread is to be had; or it panicked, as this one will then.
+        None => read_here(file, text, known, before),
+    }
+}
+
+/// The same in memory of this thread, but for what was there before.
+fn copied(content: &Content, parts: &Parts, before: &Parts) -> (Content, Parts) {
+    let kept = before.values().flat_map(|part| &part.objects);
+    let mut copies: HashMap<usize, Typed> = kept.map(|one| (one.typed.address(), one.typed.clone())).collect();
+    let mut copy = |object: &Object| {
+        let Origin { kind, namespace, name } = &object.origin;
+        let typed = copies.entry(object.typed.address());
+        Object {
+            origin: Origin::new(kind, namespace, name),
+            typed: typed.or_insert_with(|| object.typed.copy()).clone(),
+            ..*object
+        }
+    };
+    let copied = Content {
+        objects: content.objects.iter().map(&mut copy).collect(),
+        ignored: content.ignored.clone(),
+        problems: content.problems.clone(),
+        refused: content.refused.clone(),
+        unclear: content.unclear,
+    };
+    let parts = parts.iter().map(|(hash, part)| {
+        let part = Part {
+            line: part.line,
+            objects: part.objects.iter().map(&mut copy).collect(),
+            ignored: part.ignored.clone(),
+        };
+        (*hash, part)
+    });
+    (copied, parts.collect())
+}
+
+fn read_here(file: &Path, text: &str, known: Known<'_>, before: &Parts) -> (Content, Parts) {
     let mut whole = Content::default();
     let mut parts = Parts::new();
     let mut budget = Budget::default();

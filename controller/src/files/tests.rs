@@ -205,6 +205,29 @@ fn generation_counts_changes_of_the_spec_and_unchanged_objects_are_shared() {
 }
 
 #[test]
+fn a_large_file_is_read_like_a_small_one() {
+    let text = |ports: u32| {
+        let port = |number| format!("port: {}", 1 + number % ports);
+        let one = |number| service(&format!("s{number:05}")).replace("port: 80", &port(number));
+        (0..4_000).map(one).collect::<Vec<_>>().join("---\n") + "---\napiVersion: v1\nkind: Service\n"
+    };
+    let dir = folder(&[("a.yaml", &text(7))]);
+    assert!(text(7).len() > 300_000);
+    let mut folder = Folder::open(dir.path()).unwrap();
+    let before = folder.world();
+    assert_eq!((before.services.len(), lines(&folder).len()), (4_000, 1));
+    write(dir.path(), "a.yaml", &text(7).replacen("port: 3", "port: 99", 1));
+    assert!(folder.scan(later()).changed);
+    let after = folder.world();
+    let differ = before.services.iter().zip(after.services.iter());
+    let differ: Vec<_> = differ
+        .filter(|(a, b)| !std::sync::Arc::ptr_eq(a, b))
+        .map(|(_, b)| b.metadata.name.clone().unwrap())
+        .collect();
+    assert_eq!(differ, ["s00002"], "the others are what they were");
+}
+
+#[test]
 fn what_did_not_change_keeps_its_place_right_when_lines_move() {
     let bad = "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {x: 1}\n";
     let dir = folder(&[("a.yaml", &format!("{SERVICE}---\n{bad}"))]);

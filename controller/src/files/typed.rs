@@ -31,6 +31,20 @@ macro_rules! typed {
                 }
             }
 
+            /// An equal one in an allocation of its own.
+            pub(crate) fn copy(&self) -> Self {
+                match self {
+                    $(Self::$kind(object) => Self::$kind(Arc::new((**object).clone())),)*
+                }
+            }
+
+            /// Tells allocations apart.
+            pub(crate) fn address(&self) -> usize {
+                match self {
+                    $(Self::$kind(object) => Arc::as_ptr(object).addr(),)*
+                }
+            }
+
             pub(crate) fn insert(&self, namespace: &str, name: &str, world: &mut World) {
                 match self {
                     $(Self::$kind(object) => {
