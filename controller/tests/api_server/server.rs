@@ -135,17 +135,6 @@ impl ApiServer {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
-    /// Processor time that it has used so far.
-    pub(crate) fn spent(&self) -> Duration {
-        let process = self.api_server.as_ref().expect("it runs");
-        let stat = fs::read_to_string(format!("/proc/{}/stat", process.0.id())).expect("its stat");
-        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
-        // proc_pid_stat(5): utime and stime are the fields 14 and 15, in ticks of 10 ms; the name is the second.
-        let ticks = after_name.split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks.map(|field| field.parse::<u64>().expect("a number")).sum();
-        Duration::from_millis(ticks * 10)
-    }
-
     /// Starts it, or starts it again.
     pub(crate) fn up(&mut self) {
         let argument = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
