@@ -80,6 +80,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// It does not come up.
 pub(crate) fn ensure(place: &Place, channel: Option<Channel>) -> Result<()> {
     place.check_owner()?;
+    place.check_length()?;
     let _lock = lock::take(place)?;
     up::up(place, channel)
 }

@@ -107,6 +107,9 @@ pub(crate) fn netns(host: &str) -> String {
     format!("pierhead-lab-{host}")
 }
 
+/// 107 less `/state/node-1/kubelet/device-plugins/kubelet.sock`.
+const LONGEST: usize = 58;
+
 /// The cluster's folder: binaries and images that stay, and the state of the running cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -125,6 +128,22 @@ impl Place {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The kubelet makes sockets deep below the folder, and the name of a socket has at most 107 bytes (unix(7)).
+    ///
+    /// # Errors
+    /// The folder's own name leaves no room.
+    pub(crate) fn check_length(&self) -> Result<()> {
+        let length = self.dir.as_os_str().len();
+        if length > LONGEST {
+            bail!(
+                "{} has {length} characters, and sockets below it need a name of at most {LONGEST}: set \
+                 PIERHEAD_CLUSTER_DIR to a folder with a shorter one",
+                self.dir.display()
+            );
+        }
+        Ok(())
     }
 
     /// Notes that the cluster on this machine is ours. Gone with the cluster.
@@ -193,4 +212,21 @@ impl Place {
 /// The sources of the cluster in the repository: `tests/cluster`.
 pub(crate) fn source(path: &str) -> PathBuf {
     sh::root().join("tests/cluster").join(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_leaves_no_room_for_sockets_is_refused() {
+        let of = |length: usize| {
+            let dir = format!("/{}", "x".repeat(length - 1)).into();
+            Place { dir }.check_length()
+        };
+        assert!(of(LONGEST).is_ok());
+        let error = of(LONGEST + 1).unwrap_err().to_string();
+        assert!(error.contains("PIERHEAD_CLUSTER_DIR"), "{error}");
+        assert_eq!(LONGEST + "/state/node-1/kubelet/device-plugins/kubelet.sock".len(), 107);
+    }
 }
