@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use pierhead_wire::every_mode;
 use pierhead_wire::gate::{Gate, Mode, run};
-use pierhead_wire::load::{Habit, Load};
+use pierhead_wire::load::{BOTH_HABITS, Habit, Load};
 use pierhead_wire::net::GATE;
 use pierhead_wire::poll::eventually;
 use pierhead_wire::street::{HTTP, Street, gateway, route};
@@ -92,15 +92,7 @@ fn twenty_takeovers_cut_nothing(mode: Mode) -> Result<()> {
     let mut gates = vec![start(&street, mode)?];
     let mut line = Line::open(&street)?;
     let mut chat = street.client.websocket(GATE.v4_at(80), "chat.test", "/")?;
-    let habits = [
-        Habit::Keep,
-        Habit::Keep,
-        Habit::Keep,
-        Habit::Fresh,
-        Habit::Fresh,
-        Habit::Fresh,
-    ];
-    let load = Load::start(&street.net.client, GATE.v4_at(80), "one.test", &habits)?;
+    let load = Load::start(&street.net.client, GATE.v4_at(80), "one.test", &BOTH_HABITS)?;
     for number in 0..TAKEOVERS {
         let before = load.done();
         let gate = Gate::take_over(&street.net.node, &street.config, mode, PATIENT)?;
@@ -226,9 +218,9 @@ fn the_last_configuration_counts(mode: Mode) -> Result<()> {
             Ok(())
         })?;
     }
-    ensure!(
-        new.own_metric("pierhead_config_version", &[])? > 1.0,
-        "the newcomer follows the folder"
-    );
-    Ok(())
+    eventually("the newcomer follows the folder", || {
+        let version = new.own_metric("pierhead_config_version", &[])?;
+        ensure!(version > 1.0, "{version}");
+        Ok(())
+    })
 }
