@@ -444,8 +444,8 @@ async fn whoever_has_no_certificate_of_ours_gets_nothing() {
     assert!(is_cut_by_tls(&told), "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn while_an_old_and_a_new_ca_overlap_nobody_notices() {
+/// A controller with a node that has applied its first snapshot.
+async fn with_a_node() -> (Controller, ClientTlsConfig, Client, Stream) {
     let mut controller = Controller::start();
     controller.publish(1, &snapshot(&["a"]));
     let tls = controller.bootstrap("node-1").await;
@@ -455,6 +455,12 @@ async fn while_an_old_and_a_new_ca_overlap_nobody_notices() {
     stream.take(&mut client).await;
     stream.say(client.applied()).await;
     controller.node("node-1", |state| state.acked == 1).await;
+    (controller, tls, client, stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_an_old_and_a_new_ca_overlap_nobody_notices() {
+    let (mut controller, tls, mut client, mut stream) = with_a_node().await;
 
     // The new one signs from now on.
     let (old, new) = (controller.authority(), ca());
@@ -486,15 +492,7 @@ async fn while_an_old_and_a_new_ca_overlap_nobody_notices() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_ca_ends_the_streams_of_the_old_one() {
-    let mut controller = Controller::start();
-    controller.publish(1, &snapshot(&["a"]));
-    let tls = controller.bootstrap("node-1").await;
-    let mut client = Client::new("node-1", "test");
-    let channel = controller.channel(tls.clone()).await.unwrap();
-    let mut stream = Stream::open(channel, client.connect()).await.unwrap();
-    stream.take(&mut client).await;
-    stream.say(client.applied()).await;
-    controller.node("node-1", |state| state.acked == 1).await;
+    let (mut controller, tls, mut client, mut stream) = with_a_node().await;
 
     // The same CA read again disturbs nobody.
     let same = controller.authority();

@@ -9,8 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    task::spawn_local,
+    net::TcpStream,
 };
 
 use super::bodies;
@@ -35,20 +34,13 @@ pub(crate) fn verdict() -> Result<()> {
 
 /// Serves on a loopback port of the system's choice, on the current local set.
 pub(crate) async fn serve() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    spawn_local(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let _ = stream.set_nodelay(true);
-            spawn_local(async move {
-                if let Err(error) = connection(stream).await {
-                    WRONG.fetch_add(1, Ordering::Relaxed);
-                    eprintln!("backend: {error:#}");
-                }
-            });
+    super::serve(|stream| async move {
+        if let Err(error) = connection(stream).await {
+            WRONG.fetch_add(1, Ordering::Relaxed);
+            eprintln!("backend: {error:#}");
         }
-    });
-    Ok(address)
+    })
+    .await
 }
 
 /// Fails only for what a proxy did wrong, not when it closes.

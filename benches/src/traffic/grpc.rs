@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::{RecvStream, SendStream, server};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use tokio::{net::TcpListener, task::spawn_local};
+use tokio::task::spawn_local;
 
 use super::bodies;
 
@@ -26,29 +26,22 @@ pub(crate) fn framed(payload: &[u8]) -> Bytes {
 
 /// Serves on a loopback port of the system's choice, on the current local set.
 pub(crate) async fn serve() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    spawn_local(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let _ = stream.set_nodelay(true);
-            spawn_local(async move {
-                // A candidate that closes is no fault; a wrong request is seen by the client, as a reset.
-                let Ok(mut connection) = server::Builder::new()
-                    .initial_window_size(1 << 20)
-                    .initial_connection_window_size(8 << 20)
-                    .max_concurrent_streams(1024)
-                    .handshake::<_, Bytes>(stream)
-                    .await
-                else {
-                    return;
-                };
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    spawn_local(answer(request, respond));
-                }
-            });
+    super::serve(|stream| async move {
+        // A candidate that closes is no fault; a wrong request is seen by the client, as a reset.
+        let Ok(mut connection) = server::Builder::new()
+            .initial_window_size(1 << 20)
+            .initial_connection_window_size(8 << 20)
+            .max_concurrent_streams(1024)
+            .handshake::<_, Bytes>(stream)
+            .await
+        else {
+            return;
+        };
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            spawn_local(answer(request, respond));
         }
-    });
-    Ok(address)
+    })
+    .await
 }
 
 async fn answer(request: Request<RecvStream>, mut respond: server::SendResponse<Bytes>) {

@@ -9,7 +9,28 @@ pub(crate) mod h2;
 pub(crate) mod open;
 pub(crate) mod pki;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+
+/// Serves each connection on a loopback port of the system's choice, on the current local set.
+pub(crate) async fn serve<F>(connection: impl Fn(TcpStream) -> F + 'static) -> Result<SocketAddr>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.set_nodelay(true);
+            spawn_local(connection(stream));
+        }
+    });
+    Ok(address)
+}
 
 /// When a closed loop ends.
 #[derive(Clone, Copy, Debug)]

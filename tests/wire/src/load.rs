@@ -26,6 +26,16 @@ pub enum Habit {
     Fresh,
 }
 
+/// Three clients of each kind.
+pub const BOTH_HABITS: [Habit; 6] = [
+    Habit::Keep,
+    Habit::Keep,
+    Habit::Keep,
+    Habit::Fresh,
+    Habit::Fresh,
+    Habit::Fresh,
+];
+
 /// Clients that send requests until they are stopped.
 pub struct Load {
     shared: Arc<Shared>,

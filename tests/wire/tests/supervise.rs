@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use pierhead_wire::every_mode;
 use pierhead_wire::gate::{Gate, Mode};
-use pierhead_wire::load::{Habit, Load};
+use pierhead_wire::load::{BOTH_HABITS, Load};
 use pierhead_wire::net::GATE;
 use pierhead_wire::poll::eventually;
 use pierhead_wire::street::{HTTP, Street, gateway, route};
@@ -25,15 +25,6 @@ const KILLS: usize = 4;
 /// How long nobody may be served, by an unoptimized program on a busy machine: most of it is the kernel, which verifies the
 /// programs. What users get is the cluster's fault `node-killed`: less than a second.
 const OUTAGE: Duration = Duration::from_secs(2);
-
-const CLIENTS: [Habit; 6] = [
-    Habit::Keep,
-    Habit::Keep,
-    Habit::Keep,
-    Habit::Fresh,
-    Habit::Fresh,
-    Habit::Fresh,
-];
 
 fn start(street: &Street, mode: Mode) -> Result<Gate> {
     let listeners = [HTTP, "{name: lines, protocol: TCP, port: 9000}"];
@@ -89,7 +80,7 @@ fn one_that_is_killed_is_followed_at_once(mode: Mode) -> Result<()> {
     let street = Street::new()?;
     let gate = start(&street, mode)?;
     let supervisor = gate.pid();
-    let load = Load::start(&street.net.client, GATE.v4_at(80), "one.test", &CLIENTS)?;
+    let load = Load::start(&street.net.client, GATE.v4_at(80), "one.test", &BOTH_HABITS)?;
     for kill in 1..=KILLS {
         let before = load.done();
         eventually("the load flows", || {
@@ -104,7 +95,7 @@ fn one_that_is_killed_is_followed_at_once(mode: Mode) -> Result<()> {
     let tally = load.end();
     if mode != Mode::Off {
         // Doors stay open: only what was in flight in the process is lost.
-        let in_flight = (CLIENTS.len() * KILLS) as u64;
+        let in_flight = (BOTH_HABITS.len() * KILLS) as u64;
         let refused = tally.failures.iter().any(|failure| failure.contains("cannot connect"));
         ensure!(tally.failed <= in_flight && !refused, "{tally:#?}");
     }
