@@ -33,7 +33,7 @@ const FRESH: Duration = Duration::from_secs(5);
 pub(crate) fn run(options: &NodeVerb) -> Result<ExitCode> {
     let state_dir = state::folder(options.node.state_dir.as_deref());
     let ward = Ward::begin(&options.node.supervised)?;
-    control::runtime()?.block_on(serve(options, &state_dir, ward))
+    control::runtime_beside_workers()?.block_on(serve(options, &state_dir, ward))
 }
 
 async fn serve(options: &NodeVerb, state_dir: &Path, ward: Ward) -> Result<ExitCode> {
@@ -76,6 +76,8 @@ async fn serve(options: &NodeVerb, state_dir: &Path, ward: Ward) -> Result<ExitC
     };
     life.succeed(&node);
     shared.set_ready();
+    // Not earlier: until now whoever connects waits.
+    control::step_back();
     tracing::info!("ready, with {first}");
 
     let end = {

@@ -28,7 +28,7 @@ use crate::{control, state};
 pub(crate) fn run(options: &Standalone) -> Result<ExitCode> {
     let state_dir = state::folder(options.node.state_dir.as_deref());
     let ward = Ward::begin(&options.node.supervised)?;
-    control::runtime()?.block_on(serve(options, &state_dir, ward))
+    control::runtime_beside_workers()?.block_on(serve(options, &state_dir, ward))
 }
 
 async fn serve(options: &Standalone, state_dir: &Path, ward: Ward) -> Result<ExitCode> {
@@ -36,6 +36,8 @@ async fn serve(options: &Standalone, state_dir: &Path, ward: Ward) -> Result<Exi
     let mut life = Life::begin(&options.node, state_dir, options.takeover, ward, &shared).await?;
     let node = Node::start(&options.node, life.claim.is_successor(), life.ward.take_doors())?;
     let node = Arc::new(node);
+    // The workers run; what is started from here on, a thread that translates among them, makes way for them.
+    control::step_back();
     shared.set_node(Arc::clone(&node));
     let mut feed = tokio::select! {
         feed = Feed::open(options, state_dir, &shared) => feed?,

@@ -282,6 +282,46 @@ fn standalone_is_ready_follows_changes_shows_itself_and_ends_on_a_signal() {
     assert_eq!(running.stop(), 0);
 }
 
+/// The nice values of a process' threads by name, of the process that serves if this one looks after it.
+fn threads(pid: u32) -> Vec<(String, i32)> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let serving = children
+        .split_whitespace()
+        .next()
+        .map_or(pid, |child| child.parse().unwrap());
+    let tasks = fs::read_dir(format!("/proc/{serving}/task")).unwrap();
+    tasks
+        .map(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            // `pid (name) state …`, proc_pid_stat(5): nice is the 19th field.
+            let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+            (
+                name.to_owned(),
+                rest.split_whitespace().nth(16).unwrap().parse().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_not_urgent_makes_way_for_the_workers() {
+    let port = free_port().to_string();
+    let running = Running::start(&[("gate.yaml", &GATE.replace("PORT", &port))], &[]);
+    running.ready();
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let threads = threads(running.child.id());
+    let nice = |prefix: &str| {
+        let mut found = threads.iter().filter(|(name, _)| name.starts_with(prefix));
+        found
+            .next()
+            .unwrap_or_else(|| panic!("no thread {prefix} in {threads:?}"))
+            .1
+    };
+    assert_eq!(nice("worker"), own, "{threads:?}");
+    assert_eq!(nice("files"), own.max(10), "{threads:?}");
+    assert_eq!(running.stop(), 0);
+}
+
 #[test]
 fn secrets_are_not_shown() {
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: open-sesame}\n";

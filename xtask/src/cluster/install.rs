@@ -88,7 +88,11 @@ pub(crate) fn wait_accepted(place: &Place) -> Result<()> {
     let started = Instant::now();
     loop {
         let get = ["get", "gatewayclass", "pierhead", "-o"];
-        if sh::output(kubectl(place).args(get).arg(accepted))? == "True" {
+        let condition = sh::output(kubectl(place).args(get).arg(accepted)).context(
+            "is there a GatewayClass `pierhead`? A change of CRDs removes it, and only an installation makes it again: \
+             leave out `--installed`",
+        )?;
+        if condition == "True" {
             return Ok(());
         }
         if started.elapsed() > Duration::from_secs(60) {
