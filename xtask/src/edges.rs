@@ -12,6 +12,7 @@ use crate::sh;
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("pierhead-abi", &[]),
     ("pierhead-http1", &[]),
+    ("pierhead-http2", &[]),
     ("pierhead-model", &[]),
     ("pierhead-route", &["pierhead-model"]),
     ("pierhead-api", &[]),
@@ -24,7 +25,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("pierhead-kernel", &["pierhead-abi", "pierhead-model"]),
     (
         "pierhead-dataplane",
-        &["pierhead-http1", "pierhead-model", "pierhead-route"],
+        &["pierhead-http1", "pierhead-http2", "pierhead-model", "pierhead-route"],
     ),
     (
         "pierhead-controller",
@@ -65,6 +66,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "pierhead-abi",
     "pierhead-http1",
+    "pierhead-http2",
     "pierhead-model",
     "pierhead-route",
     "pierhead-api",
@@ -106,6 +108,7 @@ const KUBERNETES: &[&str] = &[
 const DATA_PLANE: &[&str] = &[
     "pierhead-abi",
     "pierhead-http1",
+    "pierhead-http2",
     "pierhead-model",
     "pierhead-protocol",
     "pierhead-route",
