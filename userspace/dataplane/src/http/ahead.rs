@@ -1,5 +1,5 @@
 //! Reading ahead for readers that ask for little at a time: rustls asks for 4 kB, which would make an upload of 100 kB cost
-//! 25 system calls instead of two, and `h2` for 8 kB. What is read ahead lies in a borrowed buffer, so that an idle connection holds none.
+//! 25 system calls instead of two. What is read ahead lies in a borrowed buffer, so that an idle connection holds none.
 
 use std::{
     io::{self, IoSlice},
@@ -25,12 +25,11 @@ pub(crate) struct Ahead<S> {
 
 impl<S: Stream> Ahead<S> {
     pub(crate) fn new(io: S, buffers: Rc<Buffers>) -> Self {
-        Self::with(io, buffers, None)
-    }
-
-    /// With what was read already.
-    pub(super) fn with(io: S, buffers: Rc<Buffers>, ahead: Option<Buffer>) -> Self {
-        Self { io, buffers, ahead }
+        Self {
+            io,
+            buffers,
+            ahead: None,
+        }
     }
 }
 

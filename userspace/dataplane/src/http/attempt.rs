@@ -241,9 +241,7 @@ pub(super) fn reason_of_open(why: &OpenError) -> Reason {
         OpenError::Connect(ConnectError::Tcp(_)) | OpenError::Lost => Reason::ConnectFailed,
         OpenError::Connect(ConnectError::Timeout) => Reason::ConnectTimeout,
         OpenError::Connect(ConnectError::Tls(_)) => Reason::BackendTls,
-        OpenError::Connect(ConnectError::NoHttp2 | ConnectError::Http2(_))
-        | OpenError::Stream(_)
-        | OpenError::Target => Reason::BackendProtocol,
+        OpenError::Connect(ConnectError::NoHttp2) | OpenError::Stream(_) | OpenError::Target => Reason::BackendProtocol,
     }
 }
 

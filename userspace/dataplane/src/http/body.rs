@@ -8,12 +8,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use pierhead_http1::{BodyDecoder, BodyLength, Headers, Limits, encode, encode::Framing};
 
 use tokio::net::TcpStream;
 
-use super::io::{Stream, Wire};
+use super::{
+    http2::Gone,
+    io::{Stream, Wire},
+};
 
 /// What went wrong on one side of an exchange.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +25,7 @@ pub(crate) enum Fault {
     #[error(transparent)]
     Malformed(#[from] pierhead_http1::Error),
     #[error(transparent)]
-    Http2(#[from] h2::Error),
+    Http2(#[from] Gone),
     #[error("the peer closed the connection before the message was complete")]
     Cut,
     #[error("the body has another length than its Content-Length says")]
@@ -49,12 +51,6 @@ pub(crate) trait Source {
     fn data(&self) -> &[u8];
     /// Takes bytes off the front.
     fn consume(&mut self, count: usize);
-    /// Takes `count` bytes off the front, to keep.
-    fn take(&mut self, count: usize) -> Bytes {
-        let bytes = Bytes::copy_from_slice(&self.data()[..count]);
-        self.consume(count);
-        bytes
-    }
     /// After [`Front::End`].
     fn trailers(&self) -> Option<&Headers>;
     /// Where the rest of the body comes from as it is, and how many bytes of it are still to come. `None`: it is framed,

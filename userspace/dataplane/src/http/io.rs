@@ -14,10 +14,7 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
-use super::{
-    ahead::Ahead,
-    buffer::{Buffer, Buffers},
-};
+use super::buffer::{Buffer, Buffers};
 
 /// A byte stream whose readiness can be awaited without a buffer.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -199,11 +196,6 @@ impl<S: Stream> Wire<S> {
 
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    /// The stream again, with the bytes that were read ahead.
-    pub(crate) fn into_ahead(self) -> Ahead<S> {
-        Ahead::with(self.io, self.buffers, self.input)
     }
 
     /// Whether an idle connection is still usable: open, and silent. Costs no system call in the steady state.

@@ -11,7 +11,6 @@ mod buffer;
 mod client;
 mod context;
 mod facts;
-mod gather;
 pub(crate) mod http2;
 mod io;
 mod local;
@@ -37,8 +36,6 @@ use std::rc::Rc;
 pub(crate) use ahead::Ahead;
 pub(crate) use body::{BodyReader, BodyWriter, Fault, Front, Sink, Source};
 pub(crate) use buffer::Buffers;
-pub(crate) use gather::{Gathered, Gathering, gather};
-pub(crate) use http2::{StreamReader, StreamWriter};
 pub(crate) use io::{Stream, Wire};
 pub(crate) use local::Local;
 pub(crate) use rules::{Filters, RouteHandle};
@@ -56,12 +53,12 @@ pub(crate) async fn serve<S: Stream>(io: S, conn: Conn) {
     let cx = Rc::new(Context::new(conn));
     let _counted = Counted::new(&cx);
     if http2 {
-        Box::pin(server2::serve(io, cx)).await;
+        Box::pin(server2::serve(Wire::new(io, buffers), cx)).await;
         return;
     }
     let wire = Wire::new(io, buffers);
     if let Next::Http2(wire) = server1::serve(wire, &cx, cleartext).await {
-        Box::pin(server2::serve(wire.into_ahead(), cx)).await;
+        Box::pin(server2::serve(wire, cx)).await;
     }
 }
 

@@ -1,7 +1,6 @@
 //! HTTP/2 connections of clients: each stream is an exchange of its own.
 
 use std::{
-    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
@@ -9,21 +8,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use h2::{Ping, Reason, RecvStream, server::SendResponse};
-use pierhead_http1::{BodyLength, Headers, ResponseHead, Status};
-use tokio::{
-    task::spawn_local,
-    time::{Instant, timeout},
-};
+use pierhead_http1::{BodyLength, Headers, Method, ResponseHead, Status};
+use pierhead_http2::{Code, Config, Pseudo, Role};
+use tokio::time::Instant;
 
 use super::{
     body::{Fault, Front, Sink, Source},
     client::Client,
     context::Context,
-    gather::gather,
-    http2::{self, StreamReader, StreamWriter},
-    io::Stream,
+    http2::{self, Crew, Driver, Ended, Inner, Link, Serve, StreamEnd},
+    io::{Stream, Wire},
+    local::Scratch,
     pipeline,
     timer::Timer,
 };
@@ -32,9 +27,6 @@ use super::{
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Unsent data held per stream.
-const SEND_BUFFER: usize = 64 * 1024;
-
 /// How often a client with open streams is asked whether it is still there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(15);
@@ -42,120 +34,181 @@ const PING_LIMIT: Duration = Duration::from_secs(15);
 /// How long a client may take to leave after it was told to, once it has no streams.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What a connection waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The client's SETTINGS.
+    Greeting,
+    /// A stream.
+    Idle,
+    /// The end of a stream.
+    Busy,
+    /// The answer to a ping.
+    Pinged,
+    /// The end: it broke a rule.
+    Broken,
+}
+
 /// Serves a connection to its end.
-pub(crate) async fn serve<S: Stream>(io: S, cx: Rc<Context>) {
+pub(crate) async fn serve<S: Stream>(wire: Wire<S>, cx: Rc<Context>) {
     let limits = &cx.limits;
-    let (io, gathered) = gather(io, Rc::clone(&cx.local().buffers));
-    let handshake = h2::server::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_bytes.clamp(4 * 1024, 64 * 1024))
-        .enable_connect_protocol()
-        .handshake::<_, Bytes>(io);
-    let Ok(Ok(mut connection)) = timeout(limits.header_timeout, handshake).await else {
-        return;
+    let config = Config {
+        role: Role::Server,
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        max_streams: limits.streams,
+        max_fields_bytes: limits.header_bytes.clamp(4 * 1024, 64 * 1024),
+        connect_protocol: true,
     };
-    gathered.begin();
-    let open = Rc::new(Cell::new(0));
+    let link = Link::new(&config, Rc::clone(&cx.local().buffers));
+    let mut driver = Driver::new(wire, Rc::clone(&link));
+    let mut streams = Streams {
+        cx: &cx,
+        link: &link,
+        start: |cx, scratch, body, client| exchange(cx, scratch, body, client),
+        crew: Crew::new(),
+    };
     let drain = &cx.conn.worker.drain;
     let mut drained = pin!(drain.leaving());
-    let mut pings = connection.ping_pong();
-    let mut pinged = false;
     let mut timer = Timer::default();
     let mut leaving = false;
-    let mut idle = true;
-    timer.set(Some(Instant::now() + limits.idle_timeout));
-    poll_fn(|task| {
+    let mut phase = Phase::Greeting;
+    let mut since = Instant::now();
+    timer.set(Some(since + limits.header_timeout));
+    let ended = poll_fn(|task| {
         loop {
-            match pin!(connection.accept()).poll(task) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    open.set(open.get() + 1);
-                    spawn_local(exchange(Rc::clone(&cx), request, respond, Open(Rc::clone(&open))));
-                    continue;
-                }
-                // The connection is over, in order or not.
-                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
-                Poll::Pending => {}
+            let ended = driver.poll(task, &mut streams);
+            if ended.is_ready() {
+                return ended.map(Some);
             }
-            if let Poll::Ready(Err(_)) = gathered.poll_send(task) {
-                return Poll::Ready(());
+            if driver.is_broken() {
+                // It is being told, if it reads.
+                if phase != Phase::Broken {
+                    phase = Phase::Broken;
+                    timer.set(Some(Instant::now() + FAREWELL));
+                }
+                return timer.poll(task).map(|()| None);
             }
             if !leaving && (drain.is_leaving() || drained.as_mut().poll(task).is_ready()) {
                 leaving = true;
-                connection.graceful_shutdown();
+                driver.leave();
                 timer.set(Some(Instant::now() + FAREWELL));
                 continue;
             }
-            if let Some(pings) = &mut pings
-                && pinged
-                && pings.poll_pong(task).is_ready()
-            {
-                pinged = false;
-                timer.set(Some(Instant::now() + PING_EVERY));
-            }
+            let ponged = driver.take_pong() && phase == Phase::Pinged;
+            let next = match (driver.is_settled(), streams.crew.len()) {
+                (false, _) => Phase::Greeting,
+                (true, 0) => Phase::Idle,
+                (true, _) if phase == Phase::Pinged && !ponged => Phase::Pinged,
+                (true, _) => Phase::Busy,
+            };
             // Whenever the last stream ends or the first begins, another silence counts.
-            if idle != (open.get() == 0) {
-                idle = !idle;
-                let wait = match (leaving, idle) {
-                    (true, _) => FAREWELL,
-                    (false, true) => limits.idle_timeout,
-                    (false, false) => PING_EVERY,
+            if next != phase || ponged {
+                phase = next;
+                let wait = match (phase, leaving) {
+                    (Phase::Greeting, _) => limits.header_timeout,
+                    (Phase::Idle, true) => FAREWELL,
+                    (Phase::Idle, false) => limits.idle_timeout,
+                    (Phase::Busy | Phase::Pinged | Phase::Broken, _) => PING_EVERY,
                 };
-                timer.set(Some(Instant::now() + wait));
+                // An exchange that has just ended has looked at the clock.
+                let now = match phase {
+                    Phase::Idle => cx.local().lately().max(since),
+                    _ => cx.local().now(),
+                };
+                driver.pass((now - since).as_secs() as u32);
+                since = now;
+                timer.set(Some(now + wait));
             }
             if timer.poll(task).is_pending() {
                 return Poll::Pending;
             }
-            if idle || pinged {
-                if leaving || pinged {
-                    return Poll::Ready(());
+            since = Instant::now();
+            match phase {
+                Phase::Busy => {
+                    phase = Phase::Pinged;
+                    driver.pass(PING_EVERY.as_secs() as u32);
+                    driver.ping();
+                    timer.set(Some(since + PING_LIMIT));
                 }
-                leaving = true;
-                connection.graceful_shutdown();
-                timer.set(Some(Instant::now() + FAREWELL));
-                continue;
+                Phase::Idle if !leaving => {
+                    leaving = true;
+                    driver.leave();
+                    timer.set(Some(since + FAREWELL));
+                }
+                Phase::Greeting | Phase::Idle | Phase::Pinged | Phase::Broken => return Poll::Ready(None),
             }
-            pinged = pings
-                .as_mut()
-                .is_some_and(|pings| pings.send_ping(Ping::opaque()).is_ok());
-            timer.set(Some(Instant::now() + if pinged { PING_LIMIT } else { PING_EVERY }));
+        }
+    })
+    .await;
+    if let Some(Ended::Broken(error)) = &ended {
+        tracing::debug!(peer = %cx.conn.peer, %error, "a client broke the rules of HTTP/2");
+    }
+    close(driver, streams.crew, timer).await;
+}
+
+/// Closes the socket, and lets the exchanges see that their client is gone: each has an end of its own, and a record.
+async fn close<S: Stream, W: Future<Output = ()>>(driver: Driver<S>, mut crew: Crew<W>, mut timer: Timer) {
+    driver.lose();
+    timer.set(Some(Instant::now() + FAREWELL));
+    let mut driver = Some(driver);
+    poll_fn(|task| {
+        if let Some(open) = &mut driver
+            && (open.poll_shutdown(task).is_ready() || timer.poll(task).is_ready())
+        {
+            driver = None;
+        }
+        crew.poll(task);
+        if driver.is_none() && crew.len() == 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     })
     .await;
 }
 
-/// Counts a stream.
-struct Open(Rc<Cell<usize>>);
+/// The streams that a client has opened.
+struct Streams<'c, F, W> {
+    cx: &'c Rc<Context>,
+    link: &'c Rc<Link>,
+    start: F,
+    crew: Crew<W>,
+}
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+impl<F, W> Serve for Streams<'_, F, W>
+where
+    F: Fn(Rc<Context>, Box<Scratch>, Result<BodyLength, Status>, Http2Client) -> W,
+    W: Future<Output = ()>,
+{
+    fn request(&mut self, inner: &mut Inner, stream: u32, end: bool) {
+        let mut scratch = self.cx.local().scratch();
+        let fields = inner.conn.fields();
+        let max_fields = self.cx.limits.header_count as usize;
+        let body = http2::read_request(fields, end, max_fields, &mut scratch.request);
+        let client = Http2Client {
+            protocol: fields.pseudo(Pseudo::Protocol).map(Into::into),
+            stream: StreamEnd::of_client(Rc::clone(self.link), stream, end),
+            started: false,
+            head_only: scratch.request.method == Method::Head,
+        };
+        self.crew.add((self.start)(Rc::clone(self.cx), scratch, body, client));
+    }
+
+    fn work(&mut self, cx: &mut task::Context<'_>) {
+        self.crew.poll(cx);
     }
 }
 
-async fn exchange(cx: Rc<Context>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>, _open: Open) {
-    let (parts, recv) = request.into_parts();
-    let ended = recv.is_end_stream();
-    let mut scratch = cx.local().scratch();
-    let mut client = Http2Client {
-        reader: StreamReader::new(recv),
-        respond,
-        writer: None,
-        protocol: parts
-            .extensions
-            .get::<h2::ext::Protocol>()
-            .map(|protocol| protocol.as_str().as_bytes().into()),
-        head_only: parts.method == http::Method::HEAD,
-    };
+async fn exchange(
+    cx: Rc<Context>,
+    mut scratch: Box<Scratch>,
+    body: Result<BodyLength, Status>,
+    mut client: Http2Client,
+) {
     let mut timer = Timer::default();
-    let max_fields = cx.limits.header_count as usize;
-    match http2::read_request(&parts, ended, max_fields, &mut scratch.request) {
-        Ok(body) => {
-            drop(parts);
-            pipeline::run(&cx, &mut scratch, body, &mut client, &mut timer).await;
-        }
+    match body {
+        Ok(body) => pipeline::run(&cx, &mut scratch, body, &mut client, &mut timer).await,
         Err(status) => {
             scratch.target.clear();
             scratch.host.clear();
@@ -167,101 +220,82 @@ async fn exchange(cx: Rc<Context>, request: http::Request<RecvStream>, respond: 
 
 /// The client of one stream.
 struct Http2Client {
-    reader: StreamReader,
-    respond: SendResponse<Bytes>,
-    /// `Some` once the answer has begun.
-    writer: Option<StreamWriter>,
+    stream: StreamEnd,
+    /// The answer has begun.
+    started: bool,
     protocol: Option<Box<[u8]>>,
     /// The method is HEAD.
     head_only: bool,
 }
 
 impl Http2Client {
-    fn send(&mut self, response: http::Response<()>, ended: bool) -> Result<(), Fault> {
-        let stream = self.respond.send_response(response, ended)?;
-        self.writer = Some(if ended {
-            StreamWriter::ended()
-        } else {
-            StreamWriter::new(stream)
-        });
-        Ok(())
+    fn say(&mut self, head: &ResponseHead, body: BodyLength, bodyless: bool, ended: bool) -> Result<(), Fault> {
+        self.started = true;
+        self.stream
+            .say(ended, |out| http2::write_response(head, body, bodyless, out))
     }
 }
 
 impl Source for Http2Client {
     fn poll_front(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Front, Fault>> {
-        self.reader.poll_front(cx)
+        self.stream.poll_front(cx)
     }
 
     fn data(&self) -> &[u8] {
-        self.reader.data()
+        self.stream.data()
     }
 
     fn consume(&mut self, count: usize) {
-        self.reader.consume(count);
-    }
-
-    fn take(&mut self, count: usize) -> Bytes {
-        self.reader.take(count)
+        self.stream.consume(count);
     }
 
     fn trailers(&self) -> Option<&Headers> {
-        self.reader.trailers()
+        self.stream.trailers()
     }
 }
 
 impl Sink for Http2Client {
     fn poll_take(&mut self, cx: &mut task::Context<'_>, from: &mut impl Source) -> Poll<Result<(), Fault>> {
-        match &mut self.writer {
-            Some(writer) => writer.poll_take(cx, from),
-            None => Poll::Ready(Err(Fault::Cut)),
-        }
+        self.stream.poll_take(cx, from)
     }
 
     fn finish(&mut self, trailers: Option<&Headers>) -> Result<(), Fault> {
-        match &mut self.writer {
-            Some(writer) => writer.finish(trailers),
-            None => Err(Fault::Cut),
-        }
+        self.stream.finish(trailers)
     }
 
-    fn poll_flush(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
-        // The connection's task writes.
-        Poll::Ready(Ok(()))
+    fn poll_flush(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
+        self.stream.poll_flush(cx)
     }
 }
 
 impl Client for Http2Client {
     fn poll_gone(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
-        match &mut self.writer {
-            Some(writer) => writer.poll_reset(cx),
-            None => self.respond.poll_reset(cx).map(drop),
-        }
+        self.stream.poll_gone(cx)
     }
 
     fn interim(&mut self, status: Status, headers: &Headers) {
-        if self.writer.is_none() {
+        if !self.started {
             let mut head = ResponseHead::with_status(status);
             head.headers.append_all(headers);
             // A hint that cannot be given is no fault.
-            let _ = self
-                .respond
-                .send_informational(http2::write_response(&head, BodyLength::Empty, false));
+            let _ = self.stream.say(false, |out| {
+                http2::write_response(&head, BodyLength::Chunked, false, out)
+            });
         }
     }
 
     fn start(&mut self, head: &ResponseHead, body: BodyLength) -> Result<(), Fault> {
         let bodyless = self.head_only || matches!(head.status.code(), 204 | 304);
         let ended = bodyless || matches!(body, BodyLength::Empty | BodyLength::Exact(0));
-        self.send(http2::write_response(head, body, bodyless), ended)
+        self.say(head, body, bodyless, ended)
     }
 
     fn switch(&mut self, head: &ResponseHead) -> Result<(), Fault> {
-        self.send(http2::write_response(head, BodyLength::Chunked, false), false)
+        self.say(head, BodyLength::Chunked, false, false)
     }
 
     fn is_started(&self) -> bool {
-        self.writer.is_some()
+        self.started
     }
 
     fn protocol(&self) -> Option<&[u8]> {
@@ -271,9 +305,6 @@ impl Client for Http2Client {
     fn close_after(&mut self) {}
 
     fn abort(&mut self) {
-        match &mut self.writer {
-            Some(writer) => writer.reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
-        }
+        self.stream.reset(Code::INTERNAL_ERROR);
     }
 }

@@ -146,17 +146,6 @@ impl<C: Client> Source for Upload<'_, C> {
         }
     }
 
-    fn take(&mut self, count: usize) -> Bytes {
-        if self.is_replaying() {
-            let bytes = Bytes::copy_from_slice(&self.data()[..count]);
-            self.consume(count);
-            bytes
-        } else {
-            self.tape.record(&self.client.data()[..count]);
-            self.client.take(count)
-        }
-    }
-
     fn trailers(&self) -> Option<&Headers> {
         self.client.trailers()
     }

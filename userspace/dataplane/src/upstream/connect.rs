@@ -27,8 +27,6 @@ pub(crate) enum ConnectError {
     Tls(io::Error),
     #[error("the server does not speak HTTP/2 (ALPN)")]
     NoHttp2,
-    #[error("HTTP/2 handshake failed: {0}")]
-    Http2(h2::Error),
     #[error("not connected within the time limit")]
     Timeout,
 }

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use pierhead_http1::{BodyLength, Headers, RequestHead, ResponseHead};
 use pierhead_model::BackendProtocol;
 use tokio::{net::TcpStream, time::Instant};
@@ -56,7 +55,7 @@ impl Upstream {
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Poll<Result<Came, Fault>> {
         match self {
             Self::Http1(exchange) => exchange.poll_head(cx, head),
-            Self::Http2(exchange) => exchange.poll_head(cx, head),
+            Self::Http2(exchange) => exchange.stream.poll_head(cx, head),
         }
     }
 
@@ -72,7 +71,7 @@ impl Upstream {
     pub(crate) fn is_sent(&self) -> bool {
         match self {
             Self::Http1(exchange) => exchange.is_sent(),
-            Self::Http2(exchange) => exchange.is_sent(),
+            Self::Http2(exchange) => exchange.stream.is_done(),
         }
     }
 
@@ -97,7 +96,8 @@ impl Upstream {
     pub(crate) fn end(self, lease: &Lease, now: Instant) {
         match self {
             Self::Http1(exchange) => exchange.end(lease, now),
-            Self::Http2(mut exchange) => exchange.end(),
+            // Given up where it is not complete.
+            Self::Http2(exchange) => drop(exchange),
         }
     }
 
@@ -114,35 +114,28 @@ impl Source for Upstream {
     fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<Result<Front, Fault>> {
         match self {
             Self::Http1(exchange) => exchange.poll_front(cx),
-            Self::Http2(exchange) => exchange.poll_front(cx),
+            Self::Http2(exchange) => exchange.stream.poll_front(cx),
         }
     }
 
     fn data(&self) -> &[u8] {
         match self {
             Self::Http1(exchange) => exchange.data(),
-            Self::Http2(exchange) => exchange.data(),
+            Self::Http2(exchange) => exchange.stream.data(),
         }
     }
 
     fn consume(&mut self, count: usize) {
         match self {
             Self::Http1(exchange) => exchange.consume(count),
-            Self::Http2(exchange) => exchange.consume(count),
-        }
-    }
-
-    fn take(&mut self, count: usize) -> Bytes {
-        match self {
-            Self::Http1(exchange) => exchange.take(count),
-            Self::Http2(exchange) => exchange.take(count),
+            Self::Http2(exchange) => exchange.stream.consume(count),
         }
     }
 
     fn trailers(&self) -> Option<&Headers> {
         match self {
             Self::Http1(exchange) => exchange.trailers(),
-            Self::Http2(exchange) => exchange.trailers(),
+            Self::Http2(exchange) => exchange.stream.trailers(),
         }
     }
 
@@ -165,21 +158,21 @@ impl Sink for Upstream {
     fn poll_take(&mut self, cx: &mut Context<'_>, from: &mut impl Source) -> Poll<Result<(), Fault>> {
         match self {
             Self::Http1(exchange) => exchange.poll_take(cx, from),
-            Self::Http2(exchange) => exchange.poll_take(cx, from),
+            Self::Http2(exchange) => exchange.stream.poll_take(cx, from),
         }
     }
 
     fn finish(&mut self, trailers: Option<&Headers>) -> Result<(), Fault> {
         match self {
             Self::Http1(exchange) => exchange.finish(trailers),
-            Self::Http2(exchange) => exchange.finish(trailers),
+            Self::Http2(exchange) => exchange.stream.finish(trailers),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match self {
             Self::Http1(exchange) => exchange.poll_flush(cx),
-            Self::Http2(exchange) => exchange.poll_flush(cx),
+            Self::Http2(exchange) => exchange.stream.poll_flush(cx),
         }
     }
 }

@@ -341,3 +341,91 @@ fn a_backend_that_says_goodbye_fails_no_request() {
         }
     });
 }
+
+/// A backend that never answers; says when it has a request, and by what code it was given up.
+async fn silent() -> (SocketAddr, Rc<RefCell<Vec<Option<h2::Reason>>>>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let seen: Rc<RefCell<Vec<Option<h2::Reason>>>> = Rc::default();
+    let told = Rc::clone(&seen);
+    spawn_local(async move {
+        let (stream, _) = socket.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, respond))) = connection.accept().await {
+            let mut respond: SendResponse<Bytes> = respond;
+            let told = Rc::clone(&told);
+            let at = told.borrow().len();
+            told.borrow_mut().push(None);
+            spawn_local(async move {
+                let code = std::future::poll_fn(|cx| respond.poll_reset(cx)).await.unwrap();
+                told.borrow_mut()[at] = Some(code);
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn what_a_client_gives_up_is_given_up_at_the_backend_also_when_its_connection_breaks() {
+    run(async {
+        let (address, seen) = silent().await;
+        let gate = Gate::start(Setup::simple(address).http2()).await;
+        let stream = TcpStream::connect(gate.address).await.unwrap();
+        let (send, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = spawn_local(async move {
+            let _ = connection.await;
+        });
+        let mut client = send.ready().await.unwrap();
+        let mut ask = || {
+            client
+                .send_request(request("GET", "/").body(()).unwrap(), true)
+                .unwrap()
+        };
+        let (_one, mut reset) = ask();
+        let (_other, _kept) = ask();
+        while seen.borrow().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        reset.send_reset(h2::Reason::CANCEL);
+        while seen.borrow()[0] != Some(h2::Reason::CANCEL) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(seen.borrow()[1], None);
+        connection.abort();
+        while seen.borrow()[1] != Some(h2::Reason::CANCEL) {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_backend_whose_answer_breaks_the_rules_becomes_502() {
+    run(async {
+        // By hand: SETTINGS, and for the first stream an answer that is shorter than it says.
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        spawn_local(async move {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            let mut input = vec![0; 4096];
+            let mut all = Vec::new();
+            // Until the head of the request has come.
+            while !all
+                .windows(8)
+                .any(|bytes| bytes[0] == 1 && bytes[1..] == [5, 0, 0, 0, 1, 0x82, 0x86])
+            {
+                let count = stream.read(&mut input).await.unwrap();
+                assert!(count > 0, "the gate went away");
+                all.extend_from_slice(&input[..count]);
+            }
+            // :status 200, content-length 3, END_STREAM.
+            let answer = [0, 0, 5, 1, 5, 0, 0, 0, 1, 0x88, 0x0f, 0x0d, 1, b'3'];
+            stream.write_all(&answer).await.unwrap();
+            let _ = stream.read(&mut input).await;
+        });
+        let gate = Gate::start(Setup::simple(address).http2()).await;
+        let mut client = gate.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.message().await.status(), 502);
+    });
+}
