@@ -123,6 +123,9 @@ const OUTPUT: usize = 60 * 1024;
 /// Output beyond which nothing should be read: a peer that does not take the answers to what it asks.
 const CHOKED: usize = 256 * 1024;
 
+/// Output that was sent and still lies before what was not.
+const SENT_KEPT: usize = 32 * 1024;
+
 /// Payloads of our pings.
 const ALIVE: [u8; 8] = *b"alive?..";
 const LEAVING: [u8; 8] = *b"leaving.";
@@ -403,6 +406,13 @@ impl<T: Default> Connection<T> {
             self.out.clear();
             self.out_sent = 0;
             self.last = None;
+        } else if self.out_sent >= SENT_KEPT {
+            // A peer that reads slowly may never have read everything.
+            self.out.drain(..self.out_sent);
+            if let Some(last) = &mut self.last {
+                last.at -= self.out_sent;
+            }
+            self.out_sent = 0;
         }
     }
 
@@ -417,5 +427,61 @@ impl<T: Default> Connection<T> {
             self.out = buffer();
             self.out.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_stays_small_although_a_slow_peer_never_has_read_all_of_it() {
+        let mut connection = Connection::<()>::new(&Config {
+            role: Role::Client,
+            stream_window: 65_535,
+            connection_window: 65_535,
+            max_streams: 0,
+            max_fields_bytes: 4096,
+            connect_protocol: false,
+        });
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        connection.read(&settings).expect("SETTINGS");
+        let id = connection.open((), false).expect("a stream");
+        let update = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+        let of_stream = [0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 0xff, 0xff];
+        let (mut said, mut sent, mut frames) = (Vec::new(), Vec::new(), 0u64);
+        for turn in 0..5_000u32 {
+            let data = turn.to_be_bytes().repeat(200);
+            let count = connection.data(id, &data);
+            said.extend_from_slice(&data[..count]);
+            let part = connection.output().len().min(801);
+            if connection.output().len() > 2_000 {
+                sent.extend_from_slice(&connection.output()[..part]);
+                connection.sent(part);
+            }
+            if turn % 50 == 0 {
+                connection.read(&update).expect("an update");
+                connection.read(&of_stream).expect("an update");
+            }
+            assert!(
+                connection.out.len() <= SENT_KEPT + OUTPUT + 2_000,
+                "{}",
+                connection.out.len()
+            );
+        }
+        sent.extend_from_slice(connection.output());
+        // What arrived is what was said, frame by frame, behind the preface, SETTINGS and their acknowledgement.
+        let mut rest = &sent[frame::PREFACE.len()..];
+        let mut data = Vec::new();
+        while let Some(head) = frame::Head::read(rest) {
+            let (payload, after) = rest[frame::HEAD..].split_at(head.length as usize);
+            if head.kind == frame::kind::DATA {
+                data.extend_from_slice(payload);
+                frames += 1;
+            }
+            rest = after;
+        }
+        assert_eq!(data, said);
+        assert!(frames > 100 && said.len() > 3_000_000, "{frames} {}", said.len());
     }
 }
