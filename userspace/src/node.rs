@@ -278,7 +278,7 @@ impl Node {
         let Some(steering) = &self.steering else { return };
         steering.tick();
         let mut state = self.state();
-        if state.is_partial || state.is_unasked {
+        if state.is_partial || state.is_unasked || steering.is_due() {
             let snapshot = Arc::clone(&state.in_force);
             self.put(&mut state, &snapshot, true);
         }
