@@ -1,12 +1,12 @@
-//! Layer 4: from a bind to an endpoint on this node, and back.
+//! Layer 4: from a bind to an endpoint on this node, and back; or on to the node that has the endpoint.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_tuple};
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_sk_release, bpf_skc_lookup_tcp};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_ktime_get_ns, bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::programs::TcContext;
 use core::ptr;
 use pierhead_abi::icmp::{self, End};
-use pierhead_abi::l4::{Backend, Flow, FlowKey, Outcome, PieceKey, Place, Replies, Slot};
+use pierhead_abi::l4::{Backend, Flow, FlowKey, Hop, Outcome, PieceKey, Place, Replies, Slot};
 use pierhead_abi::layout::{GATE_WINDOW_SHIFT, MAX_VIPS_PER_ENDPOINT, TICK_SHIFT, control};
 use pierhead_abi::packet::{self, Fragment, ICMP, ICMPV6, Ip, TCP, TcpFlags, UDP, Unreadable};
 use pierhead_abi::{Addr, Port, hash};
@@ -45,7 +45,7 @@ pub fn ingress(ctx: &TcContext) -> Outcome {
     };
     match ip.protocol {
         TCP | UDP => transport_in(ctx, &skb, &ip),
-        ICMP | ICMPV6 => error_in(&skb, &ip),
+        ICMP | ICMPV6 => error_in(ctx, &skb, &ip),
         _ => Outcome::Foreign,
     }
 }
@@ -120,7 +120,8 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
             Err(outcome) => (outcome, None),
         },
     };
-    let outcome = match &backend {
+    let outcome = match backend {
+        Some(backend) if !backend.hop.is_here() => skb.relay(ip, &backend.hop),
         Some(backend) => done(
             skb.rewrite(
                 ip,
@@ -139,7 +140,7 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
 enum Known {
     None,
     Dead,
-    Alive(Backend),
+    Alive(&'static Backend),
 }
 
 #[inline(always)]
@@ -160,7 +161,11 @@ fn known(key: &FlowKey, flags: TcpFlags, now: u32) -> Known {
         return Known::None;
     }
     let Some(backend) = alive(copy.backend, copy.generation) else {
-        return Known::Dead;
+        return match BACKENDS.get(copy.backend) {
+            // There was nothing of the flow but its endpoint: whatever is chosen now knows no less.
+            Some(gone) if gone.generation == copy.generation && !gone.hop.is_here() => Known::None,
+            _ => Known::Dead,
+        };
     };
     // SAFETY: as above; each byte and word is stored alone. Written only when it changes, to keep the line shared.
     unsafe {
@@ -172,6 +177,9 @@ fn known(key: &FlowKey, flags: TcpFlags, now: u32) -> Known {
         }
         if flags.fin() && copy.fin_in == 0 {
             (*flow).fin_in = 1;
+            if !backend.hop.is_here() {
+                (*flow).fin_out = 1;
+            }
         }
         if flags.rst() {
             (*flow).reset = 1;
@@ -181,8 +189,8 @@ fn known(key: &FlowKey, flags: TcpFlags, now: u32) -> Known {
 }
 
 #[inline(always)]
-fn alive(id: u32, generation: u32) -> Option<Backend> {
-    let backend = *BACKENDS.get(id)?;
+fn alive(id: u32, generation: u32) -> Option<&'static Backend> {
+    let backend = BACKENDS.get(id)?;
     if backend.alive == 1 && backend.generation == generation {
         Some(backend)
     } else {
@@ -191,6 +199,10 @@ fn alive(id: u32, generation: u32) -> Option<Backend> {
 }
 
 /// Chooses an endpoint for a flow without an entry, and makes the entry.
+///
+/// To a flow that lives on another node an entry is a convenience: without one its packets go where they hash to, which is the
+/// same. So none is made where it could be missed elsewhere: for a SYN, which may be one of a flood, beyond the gate, or
+/// when there is no room.
 #[inline(always)]
 fn open(
     ctx: &TcContext,
@@ -200,25 +212,58 @@ fn open(
     table: &Table,
     slots: u32,
     now: u64,
-) -> Result<Backend, Outcome> {
+) -> Result<&'static Backend, Outcome> {
     if slots == 0 {
         return Err(Outcome::NoEndpoint);
     }
     if now > maps::control(control::LEASE) {
         return Err(Outcome::LeaseOver);
     }
-    if ip.protocol == TCP {
-        if flags.rst() {
-            // Nothing to reset; the stack knows what to do with a stray one.
-            return Err(Outcome::LocalSocket);
-        }
-        if local_connection(ctx, ip, key, flags) {
-            return Err(Outcome::LocalSocket);
-        }
+    if ip.protocol == TCP && local_connection(ctx, ip.v4, key, flags) {
+        return Err(Outcome::LocalSocket);
+    }
+    let Some((slot, backend)) = pick(key, table, slots) else {
+        return Err(Outcome::NoEndpoint);
+    };
+    let here = backend.hop.is_here();
+    if !here && is_behind(ctx, ip.v4, key, &backend.hop) {
+        return Err(Outcome::Hairpin);
+    }
+    if ip.protocol == TCP && flags.rst() {
+        // Nothing to reset here; the stack knows what to do with a stray one.
+        return if here { Err(Outcome::LocalSocket) } else { Ok(backend) };
+    }
+    if !here && flags.opens() {
+        // What was known of a finished connection on the same ports is not true of this one.
+        let _ = FLOWS.remove(key);
+        return Ok(backend);
     }
     if gated(now) {
-        return Err(Outcome::Gated);
+        return if here { Err(Outcome::Gated) } else { Ok(backend) };
     }
+    if here && clashes(key, backend) {
+        return Err(Outcome::Clash);
+    }
+    let entry = Flow {
+        backend: slot.backend,
+        generation: slot.generation,
+        seen: tick(now),
+        // Picked up in the middle (its packets came by way of another node, a restart with another layout, a long silence):
+        // it was open before.
+        established: (ip.protocol == TCP && !flags.opens()) as u8,
+        fin_in: flags.fin() as u8,
+        fin_out: (flags.fin() && !here) as u8,
+        reset: 0,
+    };
+    match FLOWS.insert(key, &entry, BPF_ANY) {
+        Err(_) if here => Err(Outcome::TableFull),
+        Ok(()) | Err(_) => Ok(backend),
+    }
+}
+
+/// The endpoint that a flow hashes to, on every node the same.
+#[inline(always)]
+fn pick(key: &FlowKey, table: &Table, slots: u32) -> Option<(Slot, &'static Backend)> {
     let seed = maps::control(control::SEED);
     let flow = hash::flow(
         seed,
@@ -228,33 +273,8 @@ fn open(
         &Addr(key.vip),
         Port(key.vip_port),
     );
-    let Some(slot) = table.get(1 + hash::scale(flow, slots)) else {
-        return Err(Outcome::NoEndpoint);
-    };
-    let Slot {
-        backend: id,
-        generation,
-    } = *slot;
-    let Some(backend) = alive(id, generation) else {
-        return Err(Outcome::NoEndpoint);
-    };
-    if clashes(key, &backend) {
-        return Err(Outcome::Clash);
-    }
-    let entry = Flow {
-        backend: id,
-        generation,
-        seen: tick(now),
-        // Picked up in the middle (a restart with another layout, a long silence): it was open before.
-        established: (ip.protocol == TCP && !flags.opens()) as u8,
-        fin_in: flags.fin() as u8,
-        fin_out: 0,
-        reset: 0,
-    };
-    match FLOWS.insert(key, &entry, BPF_ANY) {
-        Ok(()) => Ok(backend),
-        Err(_) => Err(Outcome::TableFull),
-    }
+    let slot = *table.get(1 + hash::scale(flow, slots))?;
+    Some((slot, alive(slot.backend, slot.generation)?))
 }
 
 /// Whether this CPU has opened its share of flows in the current window.
@@ -276,13 +296,13 @@ fn gated(now: u64) -> bool {
 /// Whether a socket of this machine already has the connection: it was accepted in userspace, before the bind moved
 /// into the kernel or while the table was full. It must go on there.
 #[inline(always)]
-fn local_connection(ctx: &TcContext, ip: &Ip, key: &FlowKey, flags: TcpFlags) -> bool {
+fn local_connection(ctx: &TcContext, v4: bool, key: &FlowKey, flags: TcpFlags) -> bool {
     const LISTEN: u32 = 10;
     const TIME_WAIT: u32 = 6;
     // The namespace of the packet's device.
     const CURRENT_NETNS: u64 = u64::MAX;
     let (v4_tuple, v6_tuple);
-    let (tuple, size) = if ip.v4 {
+    let (tuple, size) = if v4 {
         v4_tuple = [key.client[3], key.vip[3], ports_word(key)];
         (ptr::from_ref(&v4_tuple).cast::<bpf_sock_tuple>(), 12)
     } else {
@@ -437,14 +457,17 @@ fn traffic_in(vip: u32, len: u32, outcome: Outcome) {
                 (*traffic).bytes_in += len as u64;
                 (*traffic).flows += (outcome as u32 == Outcome::Opened as u32) as u64;
             }
+            // The node that has the endpoint counts it.
+            Outcome::Relayed => {}
             _ => (*traffic).to_stack += 1,
         }
     }
 }
 
-/// An error about a reply we rewrote, from the client or a router before it: to the endpoint that sent the reply.
+/// An error about a reply we rewrote, from the client or a router before it: to the endpoint that sent the reply, or to the
+/// node that rewrote it.
 #[inline(always)]
-fn error_in(skb: &Skb<'_>, ip: &Ip) -> Outcome {
+fn error_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
     let Some(inner) = icmp::inner(skb, ip) else {
         return Outcome::Foreign;
     };
@@ -453,18 +476,71 @@ fn error_in(skb: &Skb<'_>, ip: &Ip) -> Outcome {
         return Outcome::Foreign;
     }
     let key = FlowKey::new(inner.ip.protocol, inner.ip.dst, inner.dst, inner.ip.src, inner.src);
-    let Some(flow) = FLOWS.get_ptr(&key) else {
-        return Outcome::Foreign;
+    let backend = match FLOWS.get_ptr(&key) {
+        Some(flow) => {
+            // SAFETY: a map value; copied at once.
+            let flow = unsafe { ptr::read(flow) };
+            match alive(flow.backend, flow.generation) {
+                Some(backend) => backend,
+                None => return Outcome::DeadBackend,
+            }
+        }
+        None => match elsewhere(ctx, &key, ip.v4) {
+            Some(backend) => backend,
+            None => return Outcome::Foreign,
+        },
     };
-    // SAFETY: a map value; copied at once.
-    let flow = unsafe { ptr::read(flow) };
-    let Some(backend) = alive(flow.backend, flow.generation) else {
-        return Outcome::DeadBackend;
-    };
+    if !backend.hop.is_here() {
+        return skb.relay(ip, &backend.hop);
+    }
     done(
         skb.rewrite_error(ip, &inner, End::Src, (&Addr(backend.addr), Port(backend.port))),
         Outcome::IcmpIn,
     )
+}
+
+/// The endpoint on another node that a flow without an entry hashes to, unless a socket of this machine has the flow.
+#[inline(always)]
+fn elsewhere(ctx: &TcContext, key: &FlowKey, v4: bool) -> Option<&'static Backend> {
+    let table = maps::table(&Place::new(key.protocol, Addr(key.vip), Port(key.vip_port)))?;
+    let slots = table.get(0)?.generation;
+    if slots == 0 {
+        return None;
+    }
+    let (_, backend) = pick(key, table, slots)?;
+    if backend.hop.is_here()
+        || (key.protocol == TCP && local_connection(ctx, v4, key, TcpFlags(0)))
+        || is_behind(ctx, v4, key, &backend.hop)
+    {
+        return None;
+    }
+    Some(backend)
+}
+
+/// Whether the way to the client is by that node.
+#[inline(always)]
+fn is_behind(ctx: &TcContext, v4: bool, key: &FlowKey, hop: &Hop) -> bool {
+    const AF_INET: u32 = 2;
+    const AF_INET6: u32 = 10;
+    const SKIP_NEIGH: u32 = 1 << 2;
+    let words = |addr: &[u32; 4]| if v4 { [addr[3], 0, 0, 0] } else { *addr };
+    let ([v0, v1, v2, v3], [c0, c1, c2, c3]) = (words(&key.vip), words(&key.client));
+    let family = if v4 { AF_INET } else { AF_INET6 };
+    // SAFETY: a field of the context, part of its UAPI.
+    let link = unsafe { (*ctx.skb.skb).ifindex };
+    // `struct bpf_fib_lookup`: family, interface, source, destination, and room for what is found.
+    let mut question = [family, 0, link, 0, v0, v1, v2, v3, c0, c1, c2, c3, 0, 0, 0, 0];
+    // SAFETY: 64 bytes, which the helper reads and writes. Whatever it says: the destination is then the gateway, if there is
+    // one, or still the client.
+    unsafe {
+        bpf_fib_lookup(
+            ctx.as_ptr(),
+            question.as_mut_ptr().cast(),
+            size_of_val(&question) as i32,
+            SKIP_NEIGH,
+        )
+    };
+    [question[8], question[9], question[10], question[11]] == words(&hop.addr)
 }
 
 /// An error about a packet that we rewrote, from the endpoint or on the way to it: to the client that sent it.

@@ -32,6 +32,7 @@ pub fn pierhead_steer(ctx: SkLookupContext) -> u32 {
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` for a classic filter: whoever comes next sees the packet as we leave it.
 const NEXT: i32 = -1;
 const DROP: i32 = aya_ebpf::bindings::TC_ACT_SHOT as i32;
+const REDIRECT: i32 = aya_ebpf::bindings::TC_ACT_REDIRECT as i32;
 
 /// Ingress of an external interface: client to bind.
 #[classifier]
@@ -61,7 +62,10 @@ fn verdict(outcome: Outcome) -> i32 {
         | Outcome::Gated
         | Outcome::LeaseOver
         | Outcome::LocalSocket
-        | Outcome::Clash => NEXT,
+        | Outcome::Clash
+        | Outcome::HopLimit
+        | Outcome::Hairpin => NEXT,
+        Outcome::Relayed => REDIRECT,
         Outcome::Broken => DROP,
     }
 }

@@ -1,10 +1,14 @@
 //! A socket buffer: reading, and rewriting one end with right checksums.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
+use aya_ebpf::helpers::{
+    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
 use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
 use pierhead_abi::icmp::{self, End, Inner};
+use pierhead_abi::l4::{Hop, Outcome, relayed};
 use pierhead_abi::packet::{Ip, Packet, UDP, field};
 use pierhead_abi::{Addr, Port, checksum};
 
@@ -14,6 +18,12 @@ const PSEUDO: u64 = 1 << 4;
 const MANGLED_0: u64 = 1 << 5;
 /// `BPF_F_IPV6`: no IPv4 header checksum balances the changed address, so a full sum from the NIC stays as it is.
 const IPV6: u64 = 1 << 7;
+
+/// `BPF_F_RECOMPUTE_CSUM`: a full sum from the NIC follows the change.
+const RECOMPUTE: u64 = 1;
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 
 /// A helper failed: the packet may be half rewritten.
 pub struct Broken;
@@ -109,6 +119,62 @@ impl Skb<'_> {
             self.store(port, &new.1.0.to_ne_bytes())?;
         }
         self.outer_addr(ip, end, new.0, diff)
+    }
+
+    /// Passes the packet on to another node as it came, but for the hop limit.
+    ///
+    /// The stack here sees nothing of it, in neither direction: replies come from the other node. What is not for this
+    /// machine's own Ethernet address (it listens to all, or a switch floods) is somebody else's to pass on.
+    #[inline(always)]
+    pub fn relay(&self, ip: &Ip, hop: &Hop) -> Outcome {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: a field of the context, part of its UAPI.
+        if unsafe { (*self.0.skb.skb).pkt_type } != PACKET_HOST {
+            return Outcome::Foreign;
+        }
+        let at = ip.l3 + if ip.v4 { field::IPV4_TTL } else { field::IPV6_HOP_LIMIT };
+        // IPv4 has the protocol behind it: together a word of the header's checksum.
+        let Some([limit, protocol]) = self.load::<2>(at) else {
+            return Outcome::Foreign;
+        };
+        let Some(next) = relayed(limit) else {
+            return Outcome::HopLimit;
+        };
+        match self.hop_limit(ip, at, [limit, protocol], next) {
+            Ok(()) => {}
+            Err(Broken) => return Outcome::Broken,
+        }
+        let (nh_family, nh) = if Addr(hop.addr).is_v4() {
+            (AF_INET, [hop.addr[3], 0, 0, 0])
+        } else {
+            (AF_INET6, hop.addr)
+        };
+        let mut to = bpf_redir_neigh {
+            nh_family,
+            __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: nh },
+        };
+        // SAFETY: the structure has the length that is given; the helper checks family and flags.
+        let ret = unsafe { bpf_redirect_neigh(hop.link, &raw mut to, size_of::<bpf_redir_neigh>() as i32, 0) };
+        if ret == TC_ACT_REDIRECT as i64 {
+            Outcome::Relayed
+        } else {
+            Outcome::Broken
+        }
+    }
+
+    #[inline(always)]
+    fn hop_limit(&self, ip: &Ip, at: u32, [old, protocol]: [u8; 2], new: u8) -> Result<(), Broken> {
+        if !ip.v4 {
+            // SAFETY: one readable byte; the helper checks the packet's end.
+            return check(unsafe {
+                bpf_skb_store_bytes(self.0.as_ptr().cast(), at, [new].as_ptr().cast(), 1, RECOMPUTE)
+            });
+        }
+        let word = |limit| u16::from_ne_bytes([limit, protocol]);
+        let diff = checksum::diff16(word(old), word(new));
+        // SAFETY: as for the transport checksum.
+        check(unsafe { bpf_l3_csum_replace(self.0.as_ptr().cast(), ip.l3 + field::IPV4_CHECKSUM, 0, diff as u64, 0) })?;
+        self.store(at, &[new])
     }
 
     /// Replaces the source of a piece that has no transport header.

@@ -278,7 +278,7 @@ impl Node {
         let Some(steering) = &self.steering else { return };
         steering.tick();
         let mut state = self.state();
-        if state.is_partial || state.is_unasked {
+        if state.is_partial || state.is_unasked || steering.is_due() {
             let snapshot = Arc::clone(&state.in_force);
             self.put(&mut state, &snapshot, true);
         }
@@ -407,8 +407,9 @@ fn is_same_to_kernel(a: &Snapshot, b: &Snapshot) -> bool {
         certificates: _,
         trust: _,
         owned,
+        fleet,
     } = a;
-    *binds == b.binds && *owned == b.owned && *backends == b.backends && *endpoints == b.endpoints
+    *binds == b.binds && *owned == b.owned && *fleet == b.fleet && *backends == b.backends && *endpoints == b.endpoints
 }
 
 /// What the workers cannot serve the kernel does not make good, unless it serves it itself.

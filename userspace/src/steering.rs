@@ -168,6 +168,11 @@ impl Steering {
         }
     }
 
+    /// Whether the kernel is to be asked again about the same snapshot.
+    pub(crate) fn is_due(&self) -> bool {
+        self.kernel().is_due()
+    }
+
     /// Whether a successor has taken over.
     pub(crate) fn is_superseded(&self) -> bool {
         self.kernel().superseded()

@@ -20,6 +20,7 @@ pub(super) fn same_snapshot(a: &Snapshot, b: &Snapshot) -> bool {
         certificates,
         trust,
         owned,
+        fleet,
     } = a;
     same_values(binds, &b.binds)
         && same_values(routes, &b.routes)
@@ -28,6 +29,7 @@ pub(super) fn same_snapshot(a: &Snapshot, b: &Snapshot) -> bool {
         && same_values(certificates, &b.certificates)
         && same_values(trust, &b.trust)
         && *owned == b.owned
+        && same_values(fleet, &b.fleet)
 }
 
 pub(super) fn same_statuses(a: &Statuses, b: &Statuses) -> bool {

@@ -15,7 +15,7 @@ use crate::{
     address::{self, Allocations, Assigned, Demand},
     bind::{self, Claim, Refused},
     border::SliceIndex,
-    election,
+    election, fleet,
     memo::{Memo, Recording},
     service::{self, DesiredService, PortWish, PortWishes},
     share::shared,
@@ -326,6 +326,11 @@ impl<'w> Builder<'w> {
             (self.before.1, self.endpoints),
             |endpoints| &endpoints.id,
         );
+        let fleet = fleet::fleet(self.world, self.settings, &self.slices.by_service);
+        self.snapshot.fleet = fleet
+            .map(|fleet| (fleet.id.clone(), fleet.into()))
+            .into_iter()
+            .collect();
         Translation {
             memo: self.memo.map(Arc::new),
             snapshot: self.snapshot,

@@ -12,6 +12,7 @@ mod bind;
 pub mod border;
 mod builder;
 mod election;
+mod fleet;
 pub mod gateway;
 mod ingress;
 mod memo;

@@ -50,6 +50,8 @@ pub struct Settings {
     pub namespace: Arc<str>,
     /// Labels of the nodes' pods in that namespace.
     pub node_selector: BTreeMap<String, String>,
+    /// The Service in that namespace that selects all of them.
+    pub node_service: Arc<str>,
     /// Ports of the nodes' pods to which generated Services send, one for each port of a Gateway. Nothing else may listen on
     /// them; neither in the range of ephemeral ports nor in that of NodePorts.
     pub service_ports: RangeInclusive<u16>,
@@ -89,6 +91,7 @@ impl Settings {
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
+            node_service: "pierhead-node".into(),
             service_ports: 20000..=29999,
             allocate: true,
             allocations: Allocations::new(),

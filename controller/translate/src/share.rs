@@ -24,6 +24,7 @@ pub(crate) fn share(snapshot: &mut Snapshot, previous: &Snapshot) {
         Arc::clone(value)
     });
     share_values(&mut snapshot.trust, &previous.trust, |value, _| Arc::clone(value));
+    share_values(&mut snapshot.fleet, &previous.fleet, |value, _| Arc::clone(value));
 }
 
 /// `part` shares what it can of a value that is not equal.

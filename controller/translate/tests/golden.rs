@@ -54,7 +54,8 @@ fn shared(before: &Snapshot, after: &Snapshot) -> Result<(), String> {
         && same(before.backends.values(), after.backends.values())
         && same(before.endpoints.values(), after.endpoints.values())
         && same(before.certificates.values(), after.certificates.values())
-        && same(before.trust.values(), after.trust.values());
+        && same(before.trust.values(), after.trust.values())
+        && same(before.fleet.values(), after.fleet.values());
     if all {
         Ok(())
     } else {

@@ -3,6 +3,9 @@
 //! A flow is one entry, keyed as the client sees it. A reply finds it through the endpoint it comes from: `REPLIES`
 //! names the few binds that use the endpoint, and the flow of one of them must exist and name it. There is no second
 //! entry that could be lost alone.
+//!
+//! A flow lives on the node that has its endpoint. Another node that gets its packets passes them on as they are: it only
+//! remembers, as long as it can, which endpoint that is, so that the flow keeps it while others come and go.
 
 use crate::addr::{Addr, Port};
 use crate::layout::MAX_VIPS_PER_ENDPOINT;
@@ -47,8 +50,43 @@ plain! {
 }
 
 plain! {
+    /// The way to another node. All zero: none is needed, it is this one.
+    pub struct Hop: 20 {
+        pub addr: [u32; 4],
+        /// Index of the interface that leaves towards it; 0: this node.
+        pub link: u32,
+    }
+}
+
+impl Hop {
+    pub const HERE: Self = Self { addr: [0; 4], link: 0 };
+
+    #[inline(always)]
+    pub const fn is_here(&self) -> bool {
+        self.link == 0
+    }
+}
+
+/// How often a packet is passed on at most, should nodes disagree about who has its endpoint.
+pub const MOST_RELAYS: u8 = 8;
+
+/// The hop limit (TTL) with which a packet is passed on to the node of its endpoint; `None`: it must not be.
+///
+/// What comes from afar is cut to [`MOST_RELAYS`] at once: a loop of 64 rounds would multiply a flood.
+#[inline(always)]
+pub const fn relayed(hop_limit: u8) -> Option<u8> {
+    if hop_limit <= 1 {
+        None
+    } else if hop_limit > MOST_RELAYS {
+        Some(MOST_RELAYS)
+    } else {
+        Some(hop_limit - 1)
+    }
+}
+
+plain! {
     /// An endpoint, indexed by id.
-    pub struct Backend: 28 {
+    pub struct Backend: 48 {
         pub addr: [u32; 4],
         pub port: u16,
         pub protocol: u8,
@@ -57,6 +95,8 @@ plain! {
         pub generation: u32,
         /// The bind it belongs to: the same address behind two binds is two endpoints, which retire apart.
         pub vip: u32,
+        /// The node it is on.
+        pub hop: Hop,
     }
 }
 
@@ -114,7 +154,7 @@ plain! {
         pub established: u8,
         /// 1 once the client sent FIN.
         pub fin_in: u8,
-        /// 1 once the endpoint sent FIN.
+        /// 1 once the endpoint sent FIN; of one on another node nothing is seen, so there the client's FIN sets it too.
         pub fin_out: u8,
         /// 1 once either side sent RST.
         pub reset: u8,
@@ -251,10 +291,17 @@ pub enum Outcome {
     Clash = 13,
     /// Dropped: half rewritten when a helper failed. Must not leave the machine.
     Broken = 14,
+    /// As it came to the node that has the endpoint, or about whose flow it is an ICMP error.
+    Relayed = 15,
+    /// To the stack: the endpoint is on another node, but the packet was passed on often enough.
+    HopLimit = 16,
+    /// To the stack: the client is behind the node that has the endpoint, where answers would not pass the programs on their way
+    /// to it.
+    Hairpin = 17,
 }
 
 impl Outcome {
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 18;
     pub const ALL: [Self; Self::COUNT] = [
         Self::Foreign,
         Self::Forwarded,
@@ -271,6 +318,9 @@ impl Outcome {
         Self::LocalSocket,
         Self::Clash,
         Self::Broken,
+        Self::Relayed,
+        Self::HopLimit,
+        Self::Hairpin,
     ];
 
     /// Label in metrics.
@@ -291,6 +341,9 @@ impl Outcome {
             Self::LocalSocket => "local_socket",
             Self::Clash => "clash",
             Self::Broken => "broken",
+            Self::Relayed => "relayed",
+            Self::HopLimit => "hop_limit",
+            Self::Hairpin => "hairpin",
         }
     }
 }
@@ -312,7 +365,15 @@ mod tests {
     #[test]
     fn fields_lie_where_the_other_side_expects_them() {
         assert_eq!((offset_of!(Place, port), offset_of!(Place, protocol)), (16, 18));
-        assert_eq!((offset_of!(Backend, alive), offset_of!(Backend, generation)), (19, 20));
+        assert_eq!(
+            (
+                offset_of!(Backend, alive),
+                offset_of!(Backend, generation),
+                offset_of!(Backend, hop),
+                offset_of!(Hop, link)
+            ),
+            (19, 20, 28, 16)
+        );
         assert_eq!(
             (
                 offset_of!(FlowKey, vip),
@@ -369,6 +430,20 @@ mod tests {
             Flow { reset: 1, ..opening },
         ] {
             assert!(!closing.syn_repeats(100), "{closing:?}");
+        }
+    }
+
+    #[test]
+    fn no_packet_is_passed_on_for_ever() {
+        for from in 0..=u8::MAX {
+            let mut limit = from;
+            let mut times = 0;
+            while let Some(next) = relayed(limit) {
+                assert!(next >= 1 && next <= limit, "{limit}");
+                limit = next;
+                times += 1;
+            }
+            assert_eq!(times, from.saturating_sub(1).min(MOST_RELAYS), "{from}");
         }
     }
 

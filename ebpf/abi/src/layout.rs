@@ -2,7 +2,7 @@
 
 /// Part of the pin path. Raise it whenever a key, a value, a limit or the meaning of one changes: a process with
 /// another layout then opens its own maps beside the old ones, instead of reading them wrongly.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Slots of the `CONTROL` array, each one `u64` that is written whole.
 pub mod control {
@@ -13,7 +13,7 @@ pub mod control {
     /// New L4 flows are accepted until this `CLOCK_MONOTONIC` nanosecond; afterwards they go up the stack, so that
     /// a process that died does not leave stale endpoints in charge.
     pub const LEASE: u32 = 3;
-    /// Seed of every flow hash, the same in all processes that share the maps.
+    /// Seed of every flow hash, the same in all processes that share the maps, and on all nodes that share addresses.
     pub const SEED: u32 = 4;
     /// New flows that one CPU may insert per window; beyond it they go up the stack, where SYN cookies work.
     pub const GATE: u32 = 5;

@@ -12,9 +12,12 @@ pub const ETH_IPV6: u16 = 0x86dd;
 
 /// Offset of a field from the start of its header.
 pub mod field {
+    /// TTL, then the protocol: one word of the checksum.
+    pub const IPV4_TTL: u32 = 8;
     pub const IPV4_CHECKSUM: u32 = 10;
     pub const IPV4_SRC: u32 = 12;
     pub const IPV4_DST: u32 = 16;
+    pub const IPV6_HOP_LIMIT: u32 = 7;
     pub const IPV6_SRC: u32 = 8;
     pub const IPV6_DST: u32 = 24;
     pub const SRC_PORT: u32 = 0;

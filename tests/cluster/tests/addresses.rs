@@ -1,7 +1,7 @@
 //! Addresses of a pool: who answers for them, and what becomes of them when that one is gone.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use pierhead_cluster::api::Id;
 use pierhead_cluster::ingress::backends;
 use pierhead_cluster::lab::{Lab, eventually};
 use pierhead_cluster::neighbours::Mac;
+use pierhead_wire::client::H1;
 use serde_json::{Value, json};
 
 const NODES: [&str; 2] = ["node-1", "node-2"];
@@ -85,7 +86,7 @@ impl Stage {
         let to = SocketAddr::new(address, 80);
         let stream = self.lab.client.tcp_within(to, Duration::from_millis(200))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        let response = pierhead_wire::client::H1::new(stream).get(HOST, "/")?;
+        let response = H1::new(stream).get(HOST, "/")?;
         ensure!(response.status == 302, "status {}", response.status);
         Ok(())
     }
@@ -215,11 +216,31 @@ fn every_node_serves_an_address_that_nobody_announces() {
             },
         }))
         .unwrap();
+    // So many that there are some on either node.
+    stage
+        .apply(backends::deployment(stage.namespace, "streams", 4))
+        .unwrap();
+    stage
+        .apply(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "streams"},
+            "spec": {"selector": {"app": "streams"}, "ports": [{"port": 9001, "targetPort": 3000}]},
+        }))
+        .unwrap();
+    stage
+        .apply(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "TCPRoute", "metadata": {"name": "streams"},
+            "spec": {
+                "parentRefs": [{"name": "pool", "sectionName": "tcp"}],
+                "rules": [{"backendRefs": [{"name": "streams", "port": 9001}]}],
+            },
+        }))
+        .unwrap();
     let addresses = stage
         .gateway(json!({
             "infrastructure": {"parametersRef": {"group": "pierhead.dev", "kind": "GatewayParameters", "name": "ecmp"}},
             "listeners": [
                 {"name": "http", "protocol": "HTTP", "port": 80}, {"name": "udp", "protocol": "UDP", "port": 9000},
+                {"name": "tcp", "protocol": "TCP", "port": 9001},
             ],
         }))
         .unwrap();
@@ -247,6 +268,10 @@ fn every_node_serves_an_address_that_nobody_announces() {
             assert!(answers.is_empty(), "{address}: {answers:02x?}");
         }
         a_flow_goes_on(&stage, address).unwrap();
+        // The kernel has those whose endpoints are of the address's family, and these have IPv4.
+        if address.is_ipv4() {
+            connections_go_on(&stage, address).unwrap();
+        }
     }
     for prefix in POOLS {
         let family = if prefix.contains(':') { "-6" } else { "-4" };
@@ -278,6 +303,51 @@ fn a_flow_goes_on(stage: &Stage, address: IpAddr) -> Result<()> {
         for _ in 0..5 {
             let now = ask().with_context(|| format!("by way of {}", NODES[node]))?;
             ensure!(now == pod, "{now} answers instead of {pod}");
+        }
+    }
+    Ok(())
+}
+
+/// TCP connections whose packets come by way of the other node, all of a sudden, are answered on by the pods that have them.
+fn connections_go_on(stage: &Stage, address: IpAddr) -> Result<()> {
+    const PREFIX: &str = "10.201.0.0/29";
+    let id = Id::new("apps/v1", "Deployment", stage.namespace, "streams");
+    eventually("the pods are ready", PATIENCE, || {
+        let deployment = stage.lab.api.get(&id)?.context("no Deployment")?;
+        ensure!(deployment["status"]["readyReplicas"] == 4, "{}", deployment["status"]);
+        Ok(())
+    })?;
+    stage.route(PREFIX, &NODES[..1])?;
+    let open = || -> Result<H1<TcpStream>> {
+        let stream = stage
+            .lab
+            .client
+            .tcp_within(SocketAddr::new(address, 9001), Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        Ok(H1::new(stream))
+    };
+    let ask = |connection: &mut H1<TcpStream>| -> Result<Value> {
+        let answer = connection.get(HOST, "/")?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+        let echo: Value = serde_json::from_slice(&answer.body)?;
+        Ok(echo["pod"].clone())
+    };
+    eventually("a connection is answered", PATIENCE, || ask(&mut open()?))?;
+    // What is changing is over: all pods are known to all nodes.
+    thread::sleep(REST);
+    let mut connections = Vec::new();
+    for _ in 0..16 {
+        let mut connection = open()?;
+        let pod = ask(&mut connection)?;
+        connections.push((connection, pod));
+    }
+    let pods: BTreeSet<String> = connections.iter().map(|(_, pod)| pod.to_string()).collect();
+    ensure!(pods.len() > 1, "all connections are with {pods:?}");
+    for node in [1, 0, 1] {
+        stage.route(PREFIX, &NODES[node..=node])?;
+        for (connection, pod) in &mut connections {
+            let now = ask(connection).with_context(|| format!("{pod} by way of {}", NODES[node]))?;
+            ensure!(now == *pod, "{now} answers instead of {pod}");
         }
     }
     Ok(())

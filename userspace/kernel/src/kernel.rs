@@ -23,6 +23,7 @@ use crate::error::KernelError;
 use crate::flows::Sweeper;
 use crate::loads::Loads;
 use crate::maps::Maps;
+use crate::neighbours::Remembered;
 use crate::netlink::Netlink;
 use crate::object::OBJECT;
 use crate::pins::{self, Lock, Pins, STEER_LINK, Turn, pin};
@@ -47,7 +48,7 @@ pub struct Options {
     pub nics: Vec<String>,
     /// Kubernetes' name of this node.
     pub node: Option<String>,
-    /// Seed of flow hashes: the same on all nodes that share addresses. `None`: kept from a predecessor, or random.
+    /// Seed of flow hashes. `None`: the snapshot's, or where it has none that of a predecessor, or random.
     pub seed: Option<u64>,
     /// Run beside a process that has the namespace, and take over from it with [`Kernel::activate`].
     pub takeover: bool,
@@ -104,6 +105,7 @@ pub struct Kernel {
     maps: Maps,
     state: State,
     netlink: Netlink,
+    neighbours: Remembered,
     generation: u32,
     workers: usize,
     active: bool,
@@ -157,6 +159,7 @@ impl Kernel {
                 maps,
                 state: State::default(),
                 netlink,
+                neighbours: Remembered::default(),
                 generation,
                 workers: 0,
                 active: false,
@@ -332,7 +335,8 @@ impl Kernel {
         if self.options.mode == Mode::Steer {
             around.no_l4 = Some("layer 4 in the kernel is switched off".to_owned());
         }
-        let (wanted, mut reports) = wanted::wanted(snapshot, &around);
+        let (mut wanted, mut reports) = wanted::wanted(snapshot, &around);
+        wanted.seed = self.options.seed.or(wanted.seed);
         let (ops, new) = plan(&self.state, &wanted);
         let mut unreachable: BTreeMap<IpNet, io::Error> = BTreeMap::new();
         for op in &ops {
@@ -387,9 +391,17 @@ impl Kernel {
             }
         };
         let endpoints: BTreeSet<IpAddr> = wanted::endpoint_addresses(snapshot);
-        let mut around = surroundings::look(&mut self.netlink, &external, self.options.node.as_deref(), &endpoints)?;
+        let nodes = wanted::endpoint_nodes(snapshot);
+        let node = self.options.node.as_deref();
+        let mut around = surroundings::look(&mut self.netlink, &external, node, &endpoints, &nodes)?;
+        self.neighbours.fill(&mut around.neighbours, sys::monotonic_ns());
         around.no_l4 = probe(&self.options.nics).l4.err();
         Ok(around)
+    }
+
+    /// Whether the same snapshot means something else by now: another node that was missing for a while is given up.
+    pub fn is_due(&self) -> bool {
+        self.neighbours.is_due(sys::monotonic_ns())
     }
 
     /// Looks after the flow table, and tells the kernel that somebody does. Call it every second.

@@ -10,6 +10,7 @@ mod flows;
 mod kernel;
 mod loads;
 mod maps;
+mod neighbours;
 mod netlink;
 mod object;
 mod pins;
@@ -18,6 +19,7 @@ mod probe;
 mod recall;
 mod surroundings;
 mod sys;
+pub mod table;
 pub mod wanted;
 
 pub use announce::Announcements;

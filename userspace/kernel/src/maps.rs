@@ -8,14 +8,14 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, HashOfMaps, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use pierhead_abi::l4::{Backend, Flow, FlowKey, Head, Outcome, Place, Replies, Slot, Traffic};
 use pierhead_abi::layout::{F_INNER_MAP, MAX_BACKENDS, MAX_VIPS, control, map};
-use pierhead_abi::maglev::{self, Cursor, Node};
 use pierhead_abi::steer::{Binding, BindingKey, Owned, Steered};
-use pierhead_abi::{Addr, Port, hash};
+use pierhead_abi::{Addr, Port};
 use rustix::thread::CapabilitySet;
 
 use crate::error::KernelError;
-use crate::plan::{Ids, MapOp, State, Table};
+use crate::plan::{Ids, MapOp, State, Table, Target};
 use crate::recall;
+use crate::table::slots;
 
 type Inner = Array<MapData, [u8; Slot::SIZE]>;
 
@@ -95,7 +95,10 @@ impl Maps {
 
     /// What a predecessor left. Its tables are known by id only, so a plan writes each of them anew.
     pub(crate) fn state(&self) -> Result<State, KernelError> {
-        let mut state = State::default();
+        let mut state = State {
+            seed: self.control(control::SEED)?,
+            ..State::default()
+        };
         for entry in self.bindings.iter() {
             let (key, value) = entry.map_err(KernelError::map(map::BINDINGS))?;
             state.bindings.insert(
@@ -155,6 +158,7 @@ impl Maps {
     /// Does one step, except local routes: those are not in maps.
     pub(crate) fn perform(&mut self, op: &MapOp) -> Result<(), KernelError> {
         match op {
+            MapOp::PutSeed(seed) => self.set_control(control::SEED, *seed),
             MapOp::PutBackend { id, backend } | MapOp::RetireBackend { id, backend } => self
                 .backends
                 .set(*id, backend.to_bytes(), 0)
@@ -199,8 +203,7 @@ impl Maps {
                 .and_then(|zero| self.traffic.set(table.vip, zero, 0))
                 .map_err(KernelError::map(map::TRAFFIC))?;
         }
-        let seed = self.control(control::SEED)?;
-        let slots = slots(table, seed);
+        let slots = slots(table);
         let error = KernelError::map(map::VIPS);
         let mut inner: Inner = Array::create(slots.len() as u32 + 1, F_INNER_MAP).map_err(&error)?;
         let head = Head {
@@ -256,53 +259,16 @@ fn restore_ids(state: &mut State, backends: &[Backend]) {
             backend: id,
             generation: backend.generation,
         };
-        let endpoint = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
+        let endpoint = Target {
+            place: Place::new(backend.protocol, Addr(backend.addr), Port(backend.port)),
+            hop: backend.hop,
+        };
         match by_id.get(&backend.vip) {
             Some(vip) if backend.alive == 1 => drop(state.pairs.insert((*vip, endpoint), slot)),
             _ => ids.free.push_back(slot),
         }
     }
     state.ids = ids;
-}
-
-/// The slots of a bind's table. Empty when no member has a weight.
-fn slots(table: &Table, seed: u64) -> Vec<Slot> {
-    let identity = |place: &Place| {
-        hash::flow(
-            0,
-            place.protocol,
-            &Addr(place.addr),
-            Port(place.port),
-            &Addr::default(),
-            Port::ANY,
-        )
-    };
-    let mut members: Vec<(Node, Slot)> = table
-        .members
-        .iter()
-        .filter(|(_, _, weight)| *weight > 0)
-        .map(|(place, slot, weight)| {
-            (
-                Node {
-                    identity: identity(place),
-                    weight: *weight,
-                },
-                *slot,
-            )
-        })
-        .collect();
-    members.sort_by_key(|(node, _)| node.identity);
-    if members.is_empty() {
-        return Vec::new();
-    }
-    let nodes: Vec<Node> = members.iter().map(|(node, _)| *node).collect();
-    let mut indexes = vec![0; maglev::table_size(nodes.len()) as usize];
-    maglev::build(&mut indexes, &nodes, &mut vec![Cursor::default(); nodes.len()], seed);
-    indexes
-        .iter()
-        .filter_map(|index| members.get(*index as usize))
-        .map(|(_, slot)| *slot)
-        .collect()
 }
 
 fn sums(counters: &PerCpuArray<MapData, u64>, count: usize) -> Result<Vec<u64>, MapError> {

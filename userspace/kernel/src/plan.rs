@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipnet::IpNet;
-use pierhead_abi::l4::{Backend, Place, Replies, Slot, VipRef};
+use pierhead_abi::l4::{Backend, Hop, Place, Replies, Slot, VipRef};
 use pierhead_abi::layout::{MAX_BACKENDS, MAX_VIPS, MAX_VIPS_PER_ENDPOINT};
 use pierhead_abi::steer::{Binding, BindingKey, Owned};
 
@@ -23,16 +23,33 @@ pub struct Wanted {
     /// Prefixes to make local by a route.
     pub local: BTreeSet<IpNet>,
     /// L4 bind → its endpoints with their weights. Weight 0: keeps its flows, takes no new ones.
-    pub vips: BTreeMap<Place, BTreeMap<Place, u32>>,
+    pub vips: BTreeMap<Place, BTreeMap<Target, u32>>,
+    /// Of flow hashes and tables: the same on all nodes that share addresses. `None`: what the kernel has already.
+    pub seed: Option<u64>,
+}
+
+/// An endpoint, and the way to its node. One that moved is another one: what the kernel knew of its flows was for its old place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    pub place: Place,
+    pub hop: Hop,
+}
+
+impl Target {
+    /// On this node.
+    pub fn here(place: Place) -> Self {
+        Self { place, hop: Hop::HERE }
+    }
 }
 
 /// An endpoint of one bind. The same address behind two binds is two of them, so that each bind lets go of it alone.
-pub type Pair = (Place, Place);
+pub type Pair = (Place, Target);
 
 /// A bind's table as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     pub vip: u32,
+    pub seed: u64,
     /// In order of endpoint; weight 0 included.
     pub members: Vec<(Place, Slot, u32)>,
 }
@@ -40,6 +57,7 @@ pub struct Table {
 /// What is in the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
+    pub seed: u64,
     pub bindings: BTreeMap<BindingPrefix, Binding>,
     pub owned: BTreeMap<OwnedBits, Owned>,
     pub local: BTreeSet<IpNet>,
@@ -66,6 +84,7 @@ pub struct Ids {
 /// One step. Each is idempotent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
+    PutSeed(u64),
     PutBackend {
         id: u32,
         backend: Backend,
@@ -143,7 +162,7 @@ pub fn bounded(wanted: &mut Wanted) -> BTreeMap<Place, Full> {
             Some(Full::Backends)
         } else if endpoints
             .keys()
-            .any(|endpoint| users.get(endpoint).is_some_and(|n| *n >= MAX_VIPS_PER_ENDPOINT))
+            .any(|endpoint| users.get(&endpoint.place).is_some_and(|n| *n >= MAX_VIPS_PER_ENDPOINT))
         {
             Some(Full::SharedEndpoint)
         } else {
@@ -154,8 +173,9 @@ pub fn bounded(wanted: &mut Wanted) -> BTreeMap<Place, Full> {
             continue;
         }
         pairs += endpoints.len();
+        // Those on other nodes too, whose replies do not pass here: all nodes must refuse the same.
         for endpoint in endpoints.keys() {
-            *users.entry(*endpoint).or_default() += 1;
+            *users.entry(endpoint.place).or_default() += 1;
         }
     }
     wanted.vips.retain(|vip, _| !refused.contains_key(vip));
@@ -172,8 +192,12 @@ pub fn plan(old: &State, wanted: &Wanted) -> (Vec<MapOp>, State) {
         owned: wanted.owned.clone(),
         local: wanted.local.clone(),
         ids: old.ids.clone(),
+        seed: wanted.seed.unwrap_or(old.seed),
         ..State::default()
     };
+    if new.seed != old.seed {
+        ops.push(MapOp::PutSeed(new.seed));
+    }
     name_vips(old, wanted, &mut new);
     put_backends(old, wanted, &mut new, &mut ops);
     put_replies(old, &mut new, &mut ops);
@@ -265,20 +289,21 @@ fn next_slot(ids: &mut Ids) -> Slot {
     }
 }
 
-fn backend(vip: u32, endpoint: &Place, generation: u32, alive: u8) -> Backend {
+fn backend(vip: u32, Target { place, hop }: &Target, generation: u32, alive: u8) -> Backend {
     Backend {
-        addr: endpoint.addr,
-        port: endpoint.port,
-        protocol: endpoint.protocol,
+        addr: place.addr,
+        port: place.port,
+        protocol: place.protocol,
         alive,
         generation,
         vip,
+        hop: *hop,
     }
 }
 
 fn put_replies(old: &State, new: &mut State, ops: &mut Vec<MapOp>) {
-    for (vip, endpoint) in new.pairs.keys() {
-        let replies = new.replies.entry(*endpoint).or_default();
+    for (vip, endpoint) in new.pairs.keys().filter(|(_, endpoint)| endpoint.hop.is_here()) {
+        let replies = new.replies.entry(endpoint.place).or_default();
         if let Some(free) = replies.vips.get_mut(replies.count as usize) {
             *free = VipRef {
                 addr: vip.addr,
@@ -336,12 +361,16 @@ fn narrow_replies(old: &State, new: &State, ops: &mut Vec<MapOp>) {
 fn put_tables(old: &State, wanted: &Wanted, new: &mut State, ops: &mut Vec<MapOp>) {
     for (vip, endpoints) in &wanted.vips {
         let id = new.vip_ids.get(vip).copied().unwrap_or_default();
-        let slot = |endpoint: &Place| new.pairs.get(&(*vip, *endpoint)).copied().unwrap_or_default();
+        let slot = |endpoint: &Target| new.pairs.get(&(*vip, *endpoint)).copied().unwrap_or_default();
         let members = endpoints
             .iter()
-            .map(|(endpoint, weight)| (*endpoint, slot(endpoint), *weight))
+            .map(|(endpoint, weight)| (endpoint.place, slot(endpoint), *weight))
             .collect();
-        let table = Table { vip: id, members };
+        let table = Table {
+            vip: id,
+            seed: new.seed,
+            members,
+        };
         if old.tables.get(vip) != Some(&table) {
             ops.push(MapOp::PutTable {
                 vip: *vip,

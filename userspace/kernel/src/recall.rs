@@ -20,7 +20,8 @@ pub(crate) fn ids(
     let mut fresh = 0;
     for backend in backends {
         fresh = fresh.max(backend.vip.saturating_add(1));
-        if backend.alive != 1 {
+        // What is on another node is answered there.
+        if backend.alive != 1 || !backend.hop.is_here() {
             continue;
         }
         let endpoint = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
@@ -58,7 +59,7 @@ fn answered_by(protocol: u8, replies: Option<&Replies>) -> impl Iterator<Item = 
 
 #[cfg(test)]
 mod tests {
-    use pierhead_abi::l4::VipRef;
+    use pierhead_abi::l4::{Hop, VipRef};
 
     use super::*;
 
@@ -76,6 +77,7 @@ mod tests {
             alive,
             generation: 1,
             vip,
+            hop: Hop::HERE,
         }
     }
 
@@ -106,6 +108,19 @@ mod tests {
         ];
         let found = ids(&BTreeSet::from([one, two, empty]), &answered, backends);
         assert_eq!(found, BTreeMap::from([(one, 7), (two, 3), (empty, 10)]));
+    }
+
+    #[test]
+    fn endpoints_of_other_nodes_take_nothing_from_what_those_here_say() {
+        let one = place(1, 53);
+        let (here, there) = (place(100, 5300), place(101, 5300));
+        let answered = BTreeMap::from([(here, replies(&[one]))]);
+        let remote = Backend {
+            hop: Hop { link: 2, addr: [1; 4] },
+            ..backend(&there, 4, 1)
+        };
+        let found = ids(&BTreeSet::from([one]), &answered, [remote, backend(&here, 4, 1)]);
+        assert_eq!(found, BTreeMap::from([(one, 4)]));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use pierhead_abi::Addr;
+use pierhead_abi::l4::Hop;
 
 use crate::error::KernelError;
 use crate::netlink::{Link, Netlink, Route};
@@ -47,6 +51,7 @@ pub(crate) fn look(
     external: &[Link],
     node: Option<&str>,
     endpoints: &BTreeSet<IpAddr>,
+    nodes: &BTreeMap<&Arc<str>, &[IpAddr]>,
 ) -> Result<Surroundings, KernelError> {
     let indexes: BTreeSet<u32> = external.iter().map(|link| link.index).collect();
     let addresses = netlink
@@ -69,6 +74,23 @@ pub(crate) fn look(
         };
         places.insert(address, place);
     }
+    let mut neighbours = BTreeMap::new();
+    for (&name, &addresses) in nodes.iter().filter(|(name, _)| node != Some(&***name)) {
+        let hops: &mut Vec<Hop> = neighbours.entry(Arc::clone(name)).or_default();
+        for &address in addresses {
+            let route = netlink
+                .route_to(address)
+                .map_err(KernelError::system("look up a route"))?;
+            if let Route::Out { index, gateway: false } = route
+                && indexes.contains(&index)
+            {
+                hops.push(Hop {
+                    addr: Addr::from(address).0,
+                    link: index,
+                });
+            }
+        }
+    }
     Ok(Surroundings {
         no_l4: None,
         node: node.map(str::to_owned),
@@ -83,6 +105,7 @@ pub(crate) fn look(
             .all(|link| is_on(&format!("/proc/sys/net/ipv4/conf/{}/forwarding", link.name))),
         forwards_v6: is_on("/proc/sys/net/ipv6/conf/all/forwarding"),
         places,
+        neighbours,
     })
 }
 

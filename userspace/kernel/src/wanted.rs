@@ -3,18 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use pierhead_abi::l4::Place;
+use pierhead_abi::l4::{Hop, Place};
 use pierhead_abi::packet::{TCP, UDP};
 use pierhead_abi::steer::{Binding, BindingKey, Owned, action, on_miss};
 use pierhead_abi::{Addr, Port};
 use pierhead_model::{
-    BackendTarget, BindAddress, BindKey, BindPort, DataPath, DataPathReport, EndpointState, L4Route, ListenerKind,
-    OnMiss, OwnedPrefix, Snapshot, Transport,
+    BackendTarget, BindAddress, BindKey, BindPort, DataPath, DataPathReport, Endpoint, EndpointState, L4Route,
+    ListenerKind, OnMiss, OwnedPrefix, Snapshot, Transport,
 };
 
-use crate::plan::{Wanted, bounded};
+use crate::plan::{Target, Wanted, bounded};
 
 /// Where an address is, seen from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +46,30 @@ pub struct Surroundings {
     pub forwards_v6: bool,
     /// Every endpoint address of an L4 bind.
     pub places: BTreeMap<IpAddr, Whereabouts>,
+    /// Ways to the other nodes of the fleet that have endpoints of L4 binds: one for each address that is a neighbour on an
+    /// external interface.
+    pub neighbours: BTreeMap<Arc<str>, Vec<Hop>>,
 }
 
 /// The endpoint addresses that [`wanted`] will ask [`Surroundings::places`] for.
 pub fn endpoint_addresses(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+    l4_endpoints(snapshot)
+        .map(|endpoint| endpoint.address.ip().to_canonical())
+        .collect()
+}
+
+/// The nodes that [`wanted`] will ask [`Surroundings::neighbours`] for, with all their addresses.
+pub fn endpoint_nodes(snapshot: &Snapshot) -> BTreeMap<&Arc<str>, &[IpAddr]> {
+    let all = snapshot.fleet.values().flat_map(|fleet| &fleet.nodes);
+    let known: BTreeMap<&Arc<str>, &[IpAddr]> = all.map(|node| (&node.name, &*node.addresses)).collect();
+    l4_endpoints(snapshot)
+        .filter_map(|endpoint| endpoint.node.as_ref())
+        .filter_map(|name| known.get_key_value(name))
+        .map(|(name, addresses)| (*name, *addresses))
+        .collect()
+}
+
+fn l4_endpoints(snapshot: &Snapshot) -> impl Iterator<Item = &Endpoint> {
     let routes = snapshot
         .binds
         .values()
@@ -61,8 +82,6 @@ pub fn endpoint_addresses(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
         BackendTarget::Dns { .. } | BackendTarget::Invalid { .. } => None,
     });
     sets.flat_map(|set| &set.endpoints)
-        .map(|endpoint| endpoint.address.ip().to_canonical())
-        .collect()
 }
 
 /// The route of a plain TCP or UDP listener. `None` for everything that only userspace can serve.
@@ -79,7 +98,10 @@ fn l4_route(kind: &ListenerKind) -> Option<&L4Route> {
 /// What is wanted in the maps for `snapshot`, and a report for each of its binds, in order.
 pub fn wanted(snapshot: &Snapshot, around: &Surroundings) -> (Wanted, Vec<DataPathReport>) {
     let index = Index::new(snapshot);
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted {
+        seed: snapshot.fleet.values().next().map(|fleet| fleet.seed),
+        ..Wanted::default()
+    };
     for (prefix, ownership) in &snapshot.owned {
         let (bits, addr) = prefix_bits(prefix.0);
         let on_miss = miss_code(ownership.on_miss);
@@ -95,7 +117,7 @@ pub fn wanted(snapshot: &Snapshot, around: &Surroundings) -> (Wanted, Vec<DataPa
     for key in snapshot.binds.keys() {
         bindings(*key, &index, &mut wanted.bindings);
     }
-    let mut places: BTreeMap<BindKey, Result<Vec<Place>, String>> = BTreeMap::new();
+    let mut places: BTreeMap<BindKey, Result<(Vec<Place>, String), String>> = BTreeMap::new();
     for key in snapshot.binds.keys() {
         let found = in_kernel(*key, snapshot, &index, around).map(|(vips, endpoints)| {
             for vip in &vips {
@@ -104,21 +126,21 @@ pub fn wanted(snapshot: &Snapshot, around: &Surroundings) -> (Wanted, Vec<DataPa
                     wanted.vips.insert(*vip, endpoints.clone());
                 }
             }
-            vips
+            (vips, what(&endpoints))
         });
         places.insert(*key, found);
     }
     let refused = bounded(&mut wanted);
-    let report = |(key, found): (&BindKey, Result<Vec<Place>, String>)| {
-        let found = found.and_then(|vips| match vips.iter().find_map(|vip| refused.get(vip)) {
+    let report = |(key, found): (&BindKey, Result<(Vec<Place>, String), String>)| {
+        let found = found.and_then(|(vips, what)| match vips.iter().find_map(|vip| refused.get(vip)) {
             Some(full) => Err(full.why()),
-            None => Ok(()),
+            None => Ok(what),
         });
         match found {
-            Ok(()) => DataPathReport {
+            Ok(why) => DataPathReport {
                 bind: *key,
                 path: DataPath::Kernel,
-                why: "every endpoint is on this node".to_owned(),
+                why,
             },
             Err(why) => DataPathReport {
                 bind: *key,
@@ -133,6 +155,16 @@ pub fn wanted(snapshot: &Snapshot, around: &Surroundings) -> (Wanted, Vec<DataPa
         .map(|key| report((key, places.remove(key).unwrap_or_else(|| Err(String::new())))))
         .collect();
     (wanted, reports)
+}
+
+/// What the kernel does for a bind with these endpoints, for people.
+fn what(endpoints: &BTreeMap<Target, u32>) -> String {
+    let all = endpoints.len();
+    match endpoints.keys().filter(|endpoint| endpoint.hop.is_here()).count() {
+        here if here == all => "every endpoint is on this node".to_owned(),
+        0 => "every endpoint is on another node, which is passed what is for it".to_owned(),
+        here => format!("{here} of {all} endpoints are on this node; other nodes are passed what is for theirs"),
+    }
 }
 
 const fn protocol(transport: Transport) -> u8 {
@@ -198,7 +230,7 @@ fn in_kernel(
     snapshot: &Snapshot,
     index: &Index<'_>,
     around: &Surroundings,
-) -> Result<(Vec<Place>, BTreeMap<Place, u32>), String> {
+) -> Result<(Vec<Place>, BTreeMap<Target, u32>), String> {
     let listener = snapshot
         .binds
         .get(&key)
@@ -230,6 +262,15 @@ fn in_kernel(
         return Err(format!("{ip} is not reached through an external interface"));
     }
     let endpoints = endpoints(route, snapshot, around)?;
+    if key.address == BindAddress::Any
+        && let Some((address, _)) = endpoints.iter().find(|(_, (hop, _))| !hop.is_here())
+    {
+        // It would be another bind there.
+        let address = SocketAddr::from(*address);
+        return Err(format!(
+            "endpoint {address} is on another node, and the bind is to this node's own addresses"
+        ));
+    }
     let families: BTreeSet<bool> = endpoints.keys().map(|(address, _)| address.is_ipv4()).collect();
     let [v4] = families.iter().copied().collect::<Vec<_>>()[..] else {
         return Err("its endpoints are of both address families".to_owned());
@@ -250,8 +291,8 @@ fn in_kernel(
         tracing::debug!(bind = %key, "only one address family of this bind is in the kernel");
     }
     let mut shares = BTreeMap::new();
-    for ((address, port), weight) in endpoints {
-        let endpoint = Place::new(protocol, Addr::from(address), Port::new(port));
+    for ((address, port), (hop, weight)) in endpoints {
+        let place = Place::new(protocol, Addr::from(address), Port::new(port));
         let own = around.places.get(&address) == Some(&Whereabouts::Own);
         if index.covers(key.transport, address, port, own) {
             return Err(format!(
@@ -259,7 +300,7 @@ fn in_kernel(
                 SocketAddr::new(address, port)
             ));
         }
-        shares.insert(endpoint, weight);
+        shares.insert(Target { place, hop }, weight);
     }
     Ok((vips, shares))
 }
@@ -325,16 +366,16 @@ impl<'a> Index<'a> {
     }
 }
 
+/// Endpoints by address and port: the way to the node of each, and its weight.
+type Shares = BTreeMap<(IpAddr, u16), (Hop, u32)>;
+
 /// Weight of one whole backend's unit of weight, shared by its endpoints. Weights go to 1,000,000 (Gateway API).
 const UNIT: u64 = 4_096;
 
-/// Endpoints with weights. All or nothing: if any share belongs elsewhere, userspace divides them all.
-fn endpoints(
-    route: &L4Route,
-    snapshot: &Snapshot,
-    around: &Surroundings,
-) -> Result<BTreeMap<(IpAddr, u16), u32>, String> {
-    let mut shares: BTreeMap<(IpAddr, u16), u64> = BTreeMap::new();
+/// Endpoints, the ways to their nodes, and weights. All or nothing: if any share is not for the kernel, userspace divides them
+/// all.
+fn endpoints(route: &L4Route, snapshot: &Snapshot, around: &Surroundings) -> Result<Shares, String> {
+    let mut shares: BTreeMap<(IpAddr, u16), (Hop, u64)> = BTreeMap::new();
     for share in &route.backends {
         let id = &share.backend;
         let backend = snapshot
@@ -368,28 +409,50 @@ fn endpoints(
         }
         for endpoint in all {
             let address = endpoint.address.ip().to_canonical();
-            if let Err(why) = on_this_node(address, endpoint.node.as_deref(), around) {
-                return Err(format!("endpoint {} of {id} {why}", endpoint.address));
-            }
+            let hop = way_to(address, endpoint.node.as_deref(), around)
+                .map_err(|why| format!("endpoint {} of {id} {why}", endpoint.address))?;
             let takes = !only_ready || endpoint.state == EndpointState::Ready;
             let weight = if takes {
                 u64::from(share.weight) * UNIT / takers as u64
             } else {
                 0
             };
-            *shares.entry((address, endpoint.address.port())).or_default() += weight;
+            let share = shares.entry((address, endpoint.address.port())).or_insert((hop, 0));
+            share.1 += weight;
         }
     }
-    if shares.values().all(|weight| *weight == 0) {
+    if shares.values().all(|(_, weight)| *weight == 0) {
         return Err("no backend has a weight: userspace refuses connections".to_owned());
     }
-    let largest = shares.values().copied().max().unwrap_or_default();
+    let largest = shares.values().map(|(_, weight)| *weight).max().unwrap_or_default();
     // One endpoint behind several references may add up beyond what a table takes.
     let scale = largest.div_ceil(u64::from(u32::MAX)).max(1);
     Ok(shares
         .into_iter()
-        .map(|(endpoint, weight)| (endpoint, (weight / scale) as u32))
+        .map(|(endpoint, (hop, weight))| (endpoint, (hop, (weight / scale) as u32)))
         .collect())
+}
+
+/// How a packet gets to an endpoint: rewritten, and its reply comes back through us; or by way of the node that has it, which
+/// does that. Or why neither.
+fn way_to(address: IpAddr, node: Option<&str>, around: &Surroundings) -> Result<Hop, String> {
+    let (Some(its), Some(ours)) = (node, around.node.as_deref()) else {
+        return on_this_node(address, node, around).map(|()| Hop::HERE);
+    };
+    match around.places.get(&address) {
+        Some(Whereabouts::Own | Whereabouts::Loopback) => on_this_node(address, node, around).map(|()| Hop::HERE),
+        _ if its == ours => on_this_node(address, node, around).map(|()| Hop::HERE),
+        _ => {
+            let hops = around
+                .neighbours
+                .get(its)
+                .ok_or_else(|| format!("is on node {its}, of which no address is known"))?;
+            hops.iter()
+                .find(|hop| Addr(hop.addr).is_v4() == address.is_ipv4())
+                .copied()
+                .ok_or_else(|| format!("is on node {its}, which is no neighbour on an external interface"))
+        }
+    }
 }
 
 /// Whether a rewritten packet gets there and its reply comes back through us; or why not.

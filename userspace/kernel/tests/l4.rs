@@ -4,96 +4,19 @@
 //! fail and say so.
 #![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
 
+#[path = "support/host.rs"]
+mod host;
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
+use host::{Host, dial, exchange, read_line, tcp_echo, udp_echo};
 use pierhead_kernel::{Kernel, Mode, Options};
 use pierhead_model::{DataPath, OnMiss, Transport};
-use support::{Snap, bind, counter, enter_netns, eventually, in_netns, ip, share};
-
-type Job = Box<dyn FnOnce() + Send>;
-
-/// A host: a thread in a network namespace of its own, which does what it is given.
-struct Host {
-    jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-    tid: String,
-}
-
-impl Host {
-    fn new() -> Self {
-        let (jobs, todo) = channel::<Job>();
-        let (tell, told) = channel();
-        let thread = thread::spawn(move || {
-            enter_netns();
-            let tid = std::fs::read_link("/proc/thread-self").unwrap();
-            tell.send(tid.file_name().unwrap().to_string_lossy().into_owned())
-                .unwrap();
-            for job in todo {
-                job();
-            }
-        });
-        Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-            tid: told.recv().unwrap(),
-        }
-    }
-
-    fn does<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = channel();
-        let job: Job = Box::new(move || {
-            let _ = tell.send(what());
-        });
-        self.jobs.as_ref().unwrap().send(job).unwrap();
-        told.recv().expect("the host panicked")
-    }
-
-    /// A host at the other end of a veth, `name` here, with the first address of each network here and the given one
-    /// there.
-    fn wired(name: &str, here: [&str; 2], there: [&str; 2], gateway: bool) -> Self {
-        let host = Self::new();
-        ip(&format!("link add {name} type veth peer name eth0 netns {}", host.tid));
-        ip(&format!("link set {name} up"));
-        for address in here {
-            ip(&format!(
-                "addr add {address} dev {name} {}",
-                if address.contains(':') { "nodad" } else { "" }
-            ));
-        }
-        let there = there.map(str::to_owned);
-        let gateways = here.map(|address| address.split('/').next().unwrap().to_owned());
-        host.does(move || {
-            ip("link set eth0 up");
-            for address in &there {
-                ip(&format!(
-                    "addr add {address} dev eth0 {}",
-                    if address.contains(':') { "nodad" } else { "" }
-                ));
-            }
-            if gateway {
-                for via in &gateways {
-                    ip(&format!("route add default via {via}"));
-                }
-            }
-        });
-        host
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
+use support::{Snap, bind, counter, eventually, in_netns, ip, share};
 
 struct Street {
     client: Host,
@@ -160,70 +83,6 @@ fn start(snapshot: &Snap) -> Kernel {
     );
     kernel.activate().unwrap();
     kernel
-}
-
-/// Answers every connection with what it gets, and says who connected.
-fn tcp_echo(on: &Host, address: &str) {
-    let address: SocketAddr = address.parse().unwrap();
-    on.does(move || {
-        let listener = TcpListener::bind(address).unwrap();
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                thread::spawn(move || {
-                    let mut stream = stream;
-                    let peer = format!("{}\n", stream.peer_addr().unwrap().ip());
-                    stream.write_all(peer.as_bytes()).unwrap();
-                    let mut buffer = vec![0; 65_536];
-                    while let Ok(n @ 1..) = stream.read(&mut buffer) {
-                        if stream.write_all(&buffer[..n]).is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-        });
-    });
-}
-
-fn udp_echo(on: &Host, address: &str) {
-    let address: SocketAddr = address.parse().unwrap();
-    on.does(move || {
-        let socket = UdpSocket::bind(address).unwrap();
-        thread::spawn(move || {
-            let mut buffer = [0; 2_048];
-            while let Ok((n, from)) = socket.recv_from(&mut buffer) {
-                socket.send_to(&buffer[..n], from).unwrap();
-            }
-        });
-    });
-}
-
-fn read_line(stream: &mut TcpStream) -> String {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while byte != *b"\n" {
-        stream.read_exact(&mut byte).unwrap();
-        line.extend(byte);
-    }
-    String::from_utf8_lossy(&line).trim().to_owned()
-}
-
-fn dial(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    stream
-}
-
-/// Sends `bytes` bytes and reads them back.
-fn exchange(stream: &mut TcpStream, bytes: usize) {
-    let data: Vec<u8> = (0..bytes).map(|i| (i * 7 % 251) as u8).collect();
-    let mut writer = stream.try_clone().unwrap();
-    let sent = data.clone();
-    let sender = thread::spawn(move || writer.write_all(&sent).unwrap());
-    let mut got = vec![0; bytes];
-    stream.read_exact(&mut got).unwrap();
-    sender.join().unwrap();
-    assert!(got == data, "the bytes come back as they were");
 }
 
 #[test]

@@ -6,12 +6,13 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use pierhead_abi::l4::{Backend, Place, Replies};
+use pierhead_abi::l4::{Backend, Hop, Place, Replies, Slot};
 use pierhead_abi::layout::MAX_VIPS_PER_ENDPOINT;
 use pierhead_abi::steer::{Binding, BindingKey, action, on_miss};
 use pierhead_abi::{Addr, Port};
-use pierhead_kernel::plan::{MapOp, State, Table, Wanted, bounded, plan};
-use pierhead_kernel::wanted::{Surroundings, Whereabouts, wanted};
+use pierhead_kernel::plan::{MapOp, State, Table, Target, Wanted, bounded, plan};
+use pierhead_kernel::table::slots;
+use pierhead_kernel::wanted::{Surroundings, Whereabouts, endpoint_nodes, wanted};
 use pierhead_model::{BackendTarget, DataPath, EndpointState, InvalidReason, OnMiss, Snapshot, Transport};
 use proptest::prelude::*;
 use support::{Share, Snap, bind, share};
@@ -20,12 +21,21 @@ fn place(n: u8, port: u16) -> Place {
     Place::new(6, Addr::v4([10, 0, 0, n]), Port::new(port))
 }
 
+/// An endpoint here (link 0), or by way of another node.
+fn at(n: u8, link: u32) -> Target {
+    let addr = if link == 0 { [0; 4] } else { Addr::v4([10, 9, 0, 2]).0 };
+    Target {
+        place: place(n, 5_000),
+        hop: Hop { addr, link },
+    }
+}
+
 /// The maps as the kernel would have them, which complain when a step breaks what packets rely on.
 #[derive(Default)]
 struct Maps {
     backends: BTreeMap<u32, Backend>,
     /// Every endpoint that an id and generation ever meant.
-    meant: BTreeMap<(u32, u32), (u32, Place)>,
+    meant: BTreeMap<(u32, u32), (u32, Target)>,
     replies: BTreeMap<Place, Replies>,
     tables: BTreeMap<Place, Table>,
     bindings: BTreeMap<(u32, BindingKey), Binding>,
@@ -36,7 +46,10 @@ impl Maps {
     fn perform(&mut self, op: &MapOp) {
         match op {
             MapOp::PutBackend { id, backend } | MapOp::RetireBackend { id, backend } => {
-                let endpoint = Place::new(backend.protocol, Addr(backend.addr), Port(backend.port));
+                let endpoint = Target {
+                    place: Place::new(backend.protocol, Addr(backend.addr), Port(backend.port)),
+                    hop: backend.hop,
+                };
                 let meant = (backend.vip, endpoint);
                 let before = self.meant.insert((*id, backend.generation), meant);
                 assert!(
@@ -61,7 +74,7 @@ impl Maps {
             MapOp::DropBinding { key } => assert!(self.bindings.remove(key).is_some()),
             MapOp::AddLocal(net) => assert!(self.local.insert(*net)),
             MapOp::RemoveLocal(net) => assert!(self.local.remove(net)),
-            MapOp::PutOwned { .. } | MapOp::DropOwned { .. } => {}
+            MapOp::PutSeed(_) | MapOp::PutOwned { .. } | MapOp::DropOwned { .. } => {}
         }
         self.check();
     }
@@ -81,6 +94,9 @@ impl Maps {
                     Place::new(backend.protocol, Addr(backend.addr), Port(backend.port)),
                     *endpoint
                 );
+                if !backend.hop.is_here() {
+                    continue;
+                }
                 let replies = self.replies[endpoint];
                 let known = replies.vips[..replies.count as usize]
                     .iter()
@@ -96,7 +112,7 @@ impl Maps {
 }
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
-    let endpoints = proptest::collection::btree_map(0u8..5, 0u32..4, 0..4);
+    let endpoints = proptest::collection::btree_map(0u8..5, (0u32..4, 0u32..3), 0..4);
     let vips = proptest::collection::btree_map(0u16..6, endpoints, 0..6);
     let nets = proptest::collection::btree_set(0u8..4, 0..3);
     (vips, nets).prop_map(|(vips, nets)| {
@@ -104,7 +120,7 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
         for (port, endpoints) in vips {
             let endpoints = endpoints
                 .into_iter()
-                .map(|(n, weight)| (place(n, 5_000), weight))
+                .map(|(n, (weight, link))| (at(n, link), weight))
                 .collect();
             wanted.vips.insert(place(200, 80 + port), endpoints);
         }
@@ -150,7 +166,7 @@ proptest! {
 #[test]
 fn endpoints_come_before_binds_and_leave_after_them() {
     let mut old = Wanted::default();
-    old.vips.insert(place(200, 80), [(place(1, 5_000), 1)].into());
+    old.vips.insert(place(200, 80), [(at(1, 0), 1)].into());
     old.local.insert("198.51.100.1/32".parse().unwrap());
     let (ops, state) = plan(&State::default(), &old);
     let names = |ops: &[MapOp]| -> Vec<String> {
@@ -169,10 +185,63 @@ fn endpoints_come_before_binds_and_leave_after_them() {
     );
 }
 
+/// What each slot of the bind's only table leads to.
+fn chosen(wanted: &Wanted, before: &State) -> Vec<Place> {
+    let (_, state) = plan(before, wanted);
+    let by_slot: BTreeMap<Slot, Place> = state.pairs.iter().map(|((_, to), slot)| (*slot, to.place)).collect();
+    let table = state.tables.values().next().unwrap();
+    slots(table).iter().map(|slot| by_slot[slot]).collect()
+}
+
+proptest! {
+    #[test]
+    fn all_nodes_choose_alike(
+        endpoints in proptest::collection::btree_map(1u8..60, (0u32..5, 0u8..3), 1..20), seed: u64,
+        histories in proptest::collection::vec(any_wanted(), 2),
+    ) {
+        prop_assume!(endpoints.values().any(|(weight, _)| *weight > 0));
+        // As seen from a node: what is there is here, the rest by way of others.
+        let seen_from = |node: u8| {
+            let link = |its: u8| if its == node { 0 } else { u32::from(its) + 1 };
+            let targets = endpoints.iter().map(|(n, (weight, its))| (at(*n, link(*its)), *weight));
+            let vips = [(place(200, 80), targets.collect())].into();
+            Wanted { vips, seed: Some(seed), ..Wanted::default() }
+        };
+        let after = |wanted: &Wanted| plan(&State::default(), wanted).1;
+        let [one, two] = [0, 1].map(|node| chosen(&seen_from(node), &after(&histories[usize::from(node)])));
+        prop_assert_eq!(&one, &two);
+        prop_assert_eq!(&one, &chosen(&seen_from(9), &State { seed: !seed, ..State::default() }));
+    }
+}
+
+#[test]
+fn a_new_seed_is_known_before_the_tables_are_made_of_it() {
+    let mut want = Wanted::default();
+    want.vips.insert(place(200, 80), [(at(1, 0), 1), (at(2, 1), 1)].into());
+    let (_, state) = plan(
+        &State {
+            seed: 7,
+            ..State::default()
+        },
+        &want,
+    );
+    assert!(
+        state.tables.values().all(|table| table.seed == 7),
+        "what the kernel had"
+    );
+    want.seed = Some(8);
+    let (ops, state) = plan(&state, &want);
+    assert!(
+        matches!(&ops[..], [MapOp::PutSeed(8), MapOp::PutTable { fresh: false, .. }]),
+        "{ops:?}"
+    );
+    assert_eq!(plan(&state, &want).0, vec![]);
+}
+
 #[test]
 fn a_restarted_process_writes_tables_anew_but_keeps_ids() {
     let mut want = Wanted::default();
-    want.vips.insert(place(200, 80), [(place(1, 5_000), 1)].into());
+    want.vips.insert(place(200, 80), [(at(1, 0), 1)].into());
     let (_, mut state) = plan(&State::default(), &want);
     let before = state.tables.clone();
     state.tables.clear();
@@ -185,7 +254,7 @@ fn a_restarted_process_writes_tables_anew_but_keeps_ids() {
 fn more_binds_on_one_endpoint_than_a_reply_looks_at_stay_in_userspace() {
     let mut want = Wanted::default();
     for port in 0..6 {
-        want.vips.insert(place(200, 80 + port), [(place(1, 5_000), 1)].into());
+        want.vips.insert(place(200, 80 + port), [(at(1, 0), 1)].into());
     }
     let refused = bounded(&mut want);
     assert_eq!((want.vips.len(), refused.len()), (MAX_VIPS_PER_ENDPOINT, 2));
@@ -215,6 +284,14 @@ fn around() -> Surroundings {
         forwards_v4: true,
         forwards_v6: true,
         places,
+        neighbours: BTreeMap::from([("there".into(), vec![hop("10.9.0.2")]), ("far".into(), Vec::new())]),
+    }
+}
+
+fn hop(address: &str) -> Hop {
+    Hop {
+        addr: Addr::from(address.parse::<IpAddr>().unwrap()).0,
+        link: 2,
     }
 }
 
@@ -250,7 +327,7 @@ fn a_bind_whose_endpoints_are_all_here_is_in_the_kernel_and_steered_too() {
     let endpoints = wanted.vips.values().next().unwrap();
     let weights: BTreeMap<IpAddr, u32> = endpoints
         .iter()
-        .map(|(endpoint, weight)| (Addr(endpoint.addr).into(), *weight))
+        .map(|(endpoint, weight)| (Addr(endpoint.place.addr).into(), *weight))
         .collect();
     // One backend has a share of 1, the other 3 for two endpoints.
     let expected = [("10.1.0.10", 4_096), ("10.1.0.11", 6_144), ("10.9.0.1", 6_144)];
@@ -372,7 +449,7 @@ fn the_name_of_a_node_is_believed() {
         carried(&snapshot, &around()).0
     };
     assert_eq!(named("here", POD), DataPath::Kernel);
-    assert_eq!(named("there", POD), DataPath::Steered);
+    assert_eq!(named("far", POD), DataPath::Steered);
     assert_eq!(named("here", "10.2.0.10:1"), DataPath::Kernel);
 }
 
@@ -418,4 +495,108 @@ fn a_bind_on_an_owned_address_misses_as_the_owner_says() {
     assert_eq!(miss("198.51.100.1"), on_miss::REFUSE, "the longest owner decides");
     assert_eq!(miss("198.51.100.2"), on_miss::PASS);
     assert_eq!(miss("10.9.0.1"), on_miss::PASS, "the machine's own address");
+}
+
+/// The same with the endpoint on a node of this name.
+fn on(node: &str, bind: &str, endpoints: &[&str]) -> Snapshot {
+    endpoints
+        .iter()
+        .fold(tcp(bind, &[share(1, endpoints)]), |snap, one| snap.on(one, node))
+        .0
+}
+
+#[test]
+fn what_is_on_another_node_is_passed_on_where_that_is_a_neighbour() {
+    let here = around();
+    let targets = |snapshot: &Snapshot| -> Vec<Hop> {
+        let (path, why, wanted) = carried(snapshot, &here);
+        assert_eq!(path, DataPath::Kernel, "{why}");
+        let mut hops: Vec<Hop> = wanted
+            .vips
+            .values()
+            .flat_map(BTreeMap::keys)
+            .map(|target| target.hop)
+            .collect();
+        hops.sort_by_key(|hop| hop.link);
+        hops
+    };
+    // Whatever the routes say of its address.
+    for endpoint in [POD, "10.2.0.10:1", "10.3.0.10:1"] {
+        assert_eq!(
+            targets(&on("there", HERE, &[endpoint])),
+            [hop("10.9.0.2")],
+            "{endpoint}"
+        );
+    }
+    assert_eq!(targets(&on("here", HERE, &[POD])), [Hop::HERE]);
+    // An address of this machine is here, whatever is said of it.
+    assert_eq!(targets(&on("there", HERE, &["10.9.0.1:6000"])), [Hop::HERE]);
+    let both = tcp(HERE, &[share(1, &[POD, "10.1.0.11:1", "10.2.0.10:1"])])
+        .on("10.2.0.10:1", "there")
+        .0;
+    assert_eq!(targets(&both), [Hop::HERE, Hop::HERE, hop("10.9.0.2")]);
+    assert!(carried(&both, &here).1.contains("2 of 3 endpoints are on this node"));
+
+    steered(
+        &on("far", HERE, &[POD]),
+        &here,
+        "is on node far, which is no neighbour on an external interface",
+    );
+    steered(
+        &on("new", HERE, &[POD]),
+        &here,
+        "is on node new, of which no address is known",
+    );
+    steered(&on("there", HERE, &["127.0.0.1:1"]), &here, "is a loopback address");
+    steered(
+        &on("there", "*:80", &[POD]),
+        &here,
+        "is on another node, and the bind is to this node's own addresses",
+    );
+    let nameless = Surroundings { node: None, ..around() };
+    steered(&on("there", HERE, &["10.2.0.10:1"]), &nameless, "is not on this node");
+    let closed = Surroundings {
+        forwards_v4: false,
+        ..around()
+    };
+    assert_eq!(
+        carried(&on("there", HERE, &[POD]), &closed).0,
+        DataPath::Kernel,
+        "nothing is forwarded here"
+    );
+}
+
+#[test]
+fn the_way_to_a_node_is_of_the_packets_family() {
+    let way = |vip: &str, endpoint: &str, hops: &[&str]| {
+        let neighbours = BTreeMap::from([("there".into(), hops.iter().map(|text| hop(text)).collect())]);
+        let (_, _, wanted) = carried(&on("there", vip, &[endpoint]), &Surroundings { neighbours, ..around() });
+        wanted
+            .vips
+            .values()
+            .flat_map(BTreeMap::keys)
+            .next()
+            .map(|target| target.hop)
+    };
+    let (v4, v6) = ("10.9.0.2", "2001:db8:9::2");
+    assert_eq!(way(HERE, POD, &[v6, v4]), Some(hop(v4)));
+    assert_eq!(way(HERE, POD, &[v6]), None);
+    const HERE6: &str = "[2001:db8:100::1]:80";
+    assert_eq!(way(HERE6, "[fd01::10]:1", &[v4, v6]), Some(hop(v6)));
+    assert_eq!(way(HERE6, "[fd01::10]:1", &[v4]), None);
+}
+
+#[test]
+fn only_nodes_with_endpoints_of_layer_4_are_looked_for() {
+    let snapshot = tcp(HERE, &[share(1, &[POD, "10.2.0.10:1"])])
+        .on(POD, "one")
+        .on("10.2.0.10:1", "unknown")
+        .fleet(7, &[("one", &["10.9.0.2", "10.9.0.3"]), ("two", &["10.9.0.4"])])
+        .0;
+    let found: Vec<(String, usize)> = endpoint_nodes(&snapshot)
+        .iter()
+        .map(|(name, addresses)| (name.to_string(), addresses.len()))
+        .collect();
+    assert_eq!(found, [("one".to_owned(), 2)]);
+    assert_eq!(wanted(&snapshot, &around()).0.seed, Some(7));
 }

@@ -39,6 +39,8 @@ id! {
     BackendId
     /// Name of a set of endpoints: `namespace/service:port-name-or-number`.
     EndpointsId
+    /// Name of a set of nodes: `namespace/service` of the Service that selects them.
+    FleetId
 }
 
 /// A share of traffic. Shares are weight ÷ sum of weights; zero gets nothing.

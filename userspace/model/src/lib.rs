@@ -12,6 +12,7 @@ mod backend;
 mod bind;
 mod client_address;
 mod filter;
+mod fleet;
 mod host;
 mod intern;
 mod l4;
@@ -26,7 +27,7 @@ mod tls;
 
 pub use backend::{
     Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Endpoint, EndpointState, Endpoints, EndpointsId,
-    InvalidReason, ServerIdentity, WeightedBackend,
+    FleetId, InvalidReason, ServerIdentity, WeightedBackend,
 };
 pub use bind::{
     Announcer, Bind, BindAddress, BindKey, BindPort, DataPath, DataPathReport, HostSelection, HttpOptions, Listener,
@@ -37,6 +38,7 @@ pub use filter::{
     CorsFilter, CorsOrigin, ExternalAuthFilter, ExternalAuthProtocol, Filter, HeaderModifier, MirrorFilter,
     MirrorFraction, PathRewrite, RedirectFilter, RedirectPort, UrlRewriteFilter,
 };
+pub use fleet::{Fleet, FleetNode};
 pub use host::{HostPattern, Hostname, InvalidHostname, WildcardDepth};
 pub use intern::intern;
 pub use l4::{L4Route, SniRoute};

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, Map, OwnedPrefix,
-    Ownership, RouteId, TrustAnchors, TrustId,
+    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, Fleet, FleetId, HttpRoute,
+    Map, OwnedPrefix, Ownership, RouteId, TrustAnchors, TrustId,
 };
 
 /// One complete configuration of a node.
@@ -21,4 +21,6 @@ pub struct Snapshot {
     pub trust: Map<TrustId, Arc<TrustAnchors>>,
     /// Addresses made local by a route while they stand here.
     pub owned: Map<OwnedPrefix, Ownership>,
+    /// All nodes, where there are several: one entry, or none.
+    pub fleet: Map<FleetId, Arc<Fleet>>,
 }

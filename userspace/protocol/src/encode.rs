@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use pierhead_model::{Backend, Bind, Certificate, Endpoints, HttpRoute, Ownership, Snapshot, TrustAnchors};
+use pierhead_model::{Backend, Bind, Certificate, Endpoints, Fleet, HttpRoute, Ownership, Snapshot, TrustAnchors};
 
 use crate::{Resource, ResourceName, section::Section};
 
@@ -40,6 +40,7 @@ impl Encoder {
             certificates: _,
             trust: _,
             owned: _,
+            fleet: _,
         } = &**snapshot;
         self.section::<Arc<Bind>>(&last, snapshot, &mut changes);
         self.section::<Arc<HttpRoute>>(&last, snapshot, &mut changes);
@@ -48,6 +49,7 @@ impl Encoder {
         self.section::<Arc<Certificate>>(&last, snapshot, &mut changes);
         self.section::<Arc<TrustAnchors>>(&last, snapshot, &mut changes);
         self.section::<Ownership>(&last, snapshot, &mut changes);
+        self.section::<Arc<Fleet>>(&last, snapshot, &mut changes);
         changes
     }
 

@@ -6,12 +6,12 @@ use pierhead_model::{
     Age, Announcer, Attachment, Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, Bind, BindAddress,
     BindKey, BindPort, Certificate, CertificateId, CertificateUse, ClientAddress, ClientAuth, ClientAuthMode,
     CorsFilter, CorsOrigin, Endpoint, EndpointState, Endpoints, EndpointsId, ExternalAuthFilter, ExternalAuthProtocol,
-    Filter, ForwardedFor, HeaderMatch, HeaderModifier, HeaderName, HeaderValue, HostPattern, HostSelection, Hostname,
-    HttpMatch, HttpOptions, HttpRoute, HttpRule, InvalidReason, L4Route, Limits, Listener, ListenerId, ListenerKind,
-    Method, MirrorFilter, MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch, PathRewrite, Pattern,
-    PrivateKey, QueryMatch, RedirectFilter, RedirectPort, Retry, RouteFlavor, RouteId, ServerIdentity, Snapshot,
-    SniRoute, Timeouts, TlsTermination, Transport, TrustAnchors, TrustId, UrlRewriteFilter, ValueMatch,
-    WeightedBackend, WildcardDepth,
+    Filter, Fleet, FleetId, FleetNode, ForwardedFor, HeaderMatch, HeaderModifier, HeaderName, HeaderValue, HostPattern,
+    HostSelection, Hostname, HttpMatch, HttpOptions, HttpRoute, HttpRule, InvalidReason, L4Route, Limits, Listener,
+    ListenerId, ListenerKind, Method, MirrorFilter, MirrorFraction, OnMiss, Origin, OwnedPrefix, Ownership, PathMatch,
+    PathRewrite, Pattern, PrivateKey, QueryMatch, RedirectFilter, RedirectPort, Retry, RouteFlavor, RouteId,
+    ServerIdentity, Snapshot, SniRoute, Timeouts, TlsTermination, Transport, TrustAnchors, TrustId, UrlRewriteFilter,
+    ValueMatch, WeightedBackend, WildcardDepth,
 };
 
 /// Bytes that must never be printed.
@@ -45,7 +45,21 @@ pub(crate) fn everything() -> Arc<Snapshot> {
         owned("2001:db8::/64", OnMiss::Pass, None),
     ]
     .into();
+    let fleet = fleet();
+    snapshot.fleet.insert(fleet.id.clone(), fleet.into());
     snapshot.into()
+}
+
+fn fleet() -> Fleet {
+    let node = |name: &str, addresses: &[&str]| FleetNode {
+        name: name.into(),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    Fleet {
+        id: FleetId::new("pierhead-system/pierhead-node"),
+        seed: 0x8000_0000_0000_0001,
+        nodes: vec![node("node-1", &["10.0.0.11", "2001:db8::11"]), node("node-2", &[])],
+    }
 }
 
 fn owned(prefix: &str, on_miss: OnMiss, announcer: Option<Announcer>) -> (OwnedPrefix, Ownership) {

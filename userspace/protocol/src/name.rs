@@ -1,6 +1,6 @@
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-use pierhead_model::{BackendId, BindKey, CertificateId, EndpointsId, OwnedPrefix, RouteId, TrustId};
+use pierhead_model::{BackendId, BindKey, CertificateId, EndpointsId, FleetId, OwnedPrefix, RouteId, TrustId};
 
 /// What a resource is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,10 +12,11 @@ pub enum ResourceKind {
     Certificate,
     Trust,
     Owned,
+    Fleet,
 }
 
 impl ResourceKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bind,
         Self::Route,
         Self::Backend,
@@ -23,6 +24,7 @@ impl ResourceKind {
         Self::Certificate,
         Self::Trust,
         Self::Owned,
+        Self::Fleet,
     ];
 
     /// What a resource's name starts with, before the slash.
@@ -35,6 +37,7 @@ impl ResourceKind {
             Self::Certificate => "certificate",
             Self::Trust => "trust",
             Self::Owned => "owned",
+            Self::Fleet => "fleet",
         }
     }
 }
@@ -49,6 +52,7 @@ pub enum ResourceId {
     Certificate(CertificateId),
     Trust(TrustId),
     Owned(OwnedPrefix),
+    Fleet(FleetId),
 }
 
 impl ResourceId {
@@ -61,6 +65,7 @@ impl ResourceId {
             Self::Certificate(_) => ResourceKind::Certificate,
             Self::Trust(_) => ResourceKind::Trust,
             Self::Owned(_) => ResourceKind::Owned,
+            Self::Fleet(_) => ResourceKind::Fleet,
         }
     }
 
@@ -82,6 +87,7 @@ impl fmt::Display for ResourceId {
             Self::Certificate(id) => id.fmt(f),
             Self::Trust(id) => id.fmt(f),
             Self::Owned(OwnedPrefix(net)) => net.fmt(f),
+            Self::Fleet(id) => id.fmt(f),
         }
     }
 }

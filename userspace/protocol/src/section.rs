@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pierhead_model::{
-    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, HttpRoute, Map, OwnedPrefix,
-    Ownership, RouteId, Snapshot, TrustAnchors, TrustId,
+    Backend, BackendId, Bind, BindKey, Certificate, CertificateId, Endpoints, EndpointsId, Fleet, FleetId, HttpRoute,
+    Map, OwnedPrefix, Ownership, RouteId, Snapshot, TrustAnchors, TrustId,
 };
 
 use crate::{Malformed, ResourceId, wire};
@@ -68,6 +68,7 @@ sections! {
     endpoints: EndpointsId => Endpoints, Endpoints, id;
     certificates: CertificateId => Certificate, Certificate, id;
     trust: TrustId => TrustAnchors, Trust, id;
+    fleet: FleetId => Fleet, Fleet, id;
 }
 
 impl Section for Ownership {

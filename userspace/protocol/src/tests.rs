@@ -57,6 +57,7 @@ fn names_say_what_they_name() {
         "certificate/ns/web",
         "trust/ConfigMap ns/ca",
         "owned/10.0.0.1/32",
+        "fleet/pierhead-system/pierhead-node",
     ] {
         assert!(
             names.iter().any(|name| name.as_str() == expected),

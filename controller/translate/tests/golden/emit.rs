@@ -22,6 +22,7 @@ pub(crate) fn sections(translation: &Translation, options: &Options) -> String {
         ("certificates", value(&snapshot.certificates)),
         ("trust", value(&snapshot.trust)),
         ("owned", value(&snapshot.owned)),
+        ("fleet", value(&snapshot.fleet)),
         ("services", value(&translation.services)),
         ("allocations", value(&translation.allocations)),
     ];

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use pierhead_kernel::uninstall;
 use pierhead_model::{
     Backend, BackendId, BackendProtocol, BackendTarget, Bind, BindAddress, BindKey, BindPort, Endpoint, EndpointState,
-    Endpoints, EndpointsId, L4Route, Limits, Listener, ListenerId, ListenerKind, OnMiss, Origin, OwnedPrefix,
-    Ownership, Snapshot, Transport, WeightedBackend,
+    Endpoints, EndpointsId, Fleet, FleetId, FleetNode, L4Route, Limits, Listener, ListenerId, ListenerKind, OnMiss,
+    Origin, OwnedPrefix, Ownership, Snapshot, Transport, WeightedBackend,
 };
 
 /// Runs `test` in a new network namespace with its loopback up, and takes everything away afterwards.
@@ -193,6 +193,36 @@ impl Snap {
     /// A bind that only steers.
     pub fn steer(self, key: BindKey) -> Self {
         self.l4(key, &[])
+    }
+
+    /// Says on which node an endpoint is, wherever it stands.
+    pub fn on(mut self, endpoint: &str, node: &str) -> Self {
+        let address: SocketAddr = endpoint.parse().unwrap();
+        let sets: Vec<_> = self.0.endpoints.values().map(|set| Endpoints::clone(set)).collect();
+        for mut set in sets {
+            for its in set.endpoints.iter_mut().filter(|its| its.address == address) {
+                its.node = Some(node.into());
+            }
+            self.0.endpoints.insert(set.id.clone(), set.into());
+        }
+        self
+    }
+
+    /// Nodes with their addresses.
+    pub fn fleet(mut self, seed: u64, nodes: &[(&str, &[&str])]) -> Self {
+        let id = FleetId::new("test/nodes");
+        let node = |(name, addresses): &(&str, &[&str])| FleetNode {
+            name: (*name).into(),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let nodes = nodes.iter().map(node).collect();
+        let fleet = Fleet {
+            id: id.clone(),
+            seed,
+            nodes,
+        };
+        self.0.fleet.insert(id, fleet.into());
+        self
     }
 
     pub fn own(mut self, prefix: &str, miss: OnMiss) -> Self {

@@ -25,6 +25,7 @@ pub struct Packet {
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// IPv4 flags and fragment offset.
     pub fragment: u16,
+    pub hop_limit: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +53,7 @@ fn packet(src: &str, dst: &str, body: Body) -> Packet {
         options: Vec::new(),
         extensions: Vec::new(),
         fragment: 0x4000,
+        hop_limit: 64,
     }
 }
 
@@ -92,6 +94,11 @@ impl Packet {
         self
     }
 
+    pub fn hops(mut self, hop_limit: u8) -> Self {
+        self.hop_limit = hop_limit;
+        self
+    }
+
     pub fn no_checksum(mut self) -> Self {
         self.body = Body::Udp { checksum: false };
         self
@@ -107,9 +114,9 @@ impl Packet {
         self
     }
 
-    /// The Ethernet frame.
+    /// The Ethernet frame, to the interface that it comes by: in a test run that is the loopback, whose address is zero.
     pub fn frame(&self) -> Vec<u8> {
-        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        let mut frame = vec![0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2];
         frame.extend(if self.src.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
         frame.extend(self.bytes());
         frame
@@ -124,7 +131,7 @@ impl Packet {
                 ip.extend(((ihl * 4 + transport.len()) as u16).to_be_bytes());
                 ip.extend([0x12, 0x34]);
                 ip.extend(self.fragment.to_be_bytes());
-                ip.extend([64, self.protocol(), 0, 0]);
+                ip.extend([self.hop_limit, self.protocol(), 0, 0]);
                 ip.extend(src.octets());
                 ip.extend(dst.octets());
                 ip.extend(&self.options);
@@ -156,7 +163,7 @@ impl Packet {
                         .first()
                         .map_or_else(|| self.protocol(), |(kind, _)| *kind),
                 );
-                ip.push(64);
+                ip.push(self.hop_limit);
                 ip.extend(src.octets());
                 ip.extend(dst.octets());
                 ip.extend(chain);

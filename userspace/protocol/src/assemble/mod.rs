@@ -6,7 +6,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use pierhead_model::{Backend, Bind, Certificate, Endpoints, HttpRoute, Ownership, Snapshot, TrustAnchors};
+use pierhead_model::{Backend, Bind, Certificate, Endpoints, Fleet, HttpRoute, Ownership, Snapshot, TrustAnchors};
 
 use crate::{Malformed, Resource, ResourceId, ResourceKind, ResourceName, Version, encode::Encoder, section::Section};
 
@@ -112,6 +112,7 @@ impl Assembly {
             ResourceId::Certificate(id) => drop(wanted.certificates.remove(id)),
             ResourceId::Trust(id) => drop(wanted.trust.remove(id)),
             ResourceId::Owned(prefix) => drop(wanted.owned.remove(prefix)),
+            ResourceId::Fleet(id) => drop(wanted.fleet.remove(id)),
         }
         if let Some(since) = &mut self.since {
             since.went.push(id);
@@ -152,6 +153,7 @@ impl Assembly {
             Some(ResourceKind::Certificate) => self.decode_in::<Arc<Certificate>>(name, body, keep),
             Some(ResourceKind::Trust) => self.decode_in::<Arc<TrustAnchors>>(name, body, keep),
             Some(ResourceKind::Owned) => self.decode_in::<Ownership>(name, body, keep),
+            Some(ResourceKind::Fleet) => self.decode_in::<Arc<Fleet>>(name, body, keep),
             None => Err(Malformed::new("this version knows no such kind of resource")),
         }
     }

@@ -23,7 +23,7 @@ impl<'a> Reference<'a> {
     /// `None`: nobody names such a resource.
     fn to(id: &'a ResourceId) -> Option<Self> {
         match id {
-            ResourceId::Bind(_) | ResourceId::Route(_) | ResourceId::Owned(_) => None,
+            ResourceId::Bind(_) | ResourceId::Route(_) | ResourceId::Owned(_) | ResourceId::Fleet(_) => None,
             ResourceId::Backend(id) => Some(Self::Backend(id)),
             ResourceId::Endpoints(id) => Some(Self::Endpoints(id)),
             ResourceId::Certificate(id) => Some(Self::Certificate(id)),
@@ -195,7 +195,11 @@ pub(super) fn missing_from(id: &ResourceId, snapshot: &Snapshot) -> Option<Resou
         ResourceId::Bind(key) => snapshot.binds.get(key)?.find(&is_missing),
         ResourceId::Route(id) => snapshot.routes.get(id)?.find(&is_missing),
         ResourceId::Backend(id) => snapshot.backends.get(id)?.find(&is_missing),
-        ResourceId::Endpoints(_) | ResourceId::Certificate(_) | ResourceId::Trust(_) | ResourceId::Owned(_) => None,
+        ResourceId::Endpoints(_)
+        | ResourceId::Certificate(_)
+        | ResourceId::Trust(_)
+        | ResourceId::Owned(_)
+        | ResourceId::Fleet(_) => None,
     };
     missing.map(Reference::id)
 }
@@ -248,6 +252,7 @@ pub(super) fn fall_back(id: &ResourceId, snapshot: &mut Snapshot, good: &Snapsho
         ResourceId::Endpoints(id) => fall_back_in(&mut snapshot.endpoints, &good.endpoints, id),
         ResourceId::Certificate(id) => fall_back_in(&mut snapshot.certificates, &good.certificates, id),
         ResourceId::Trust(id) => fall_back_in(&mut snapshot.trust, &good.trust, id),
+        ResourceId::Fleet(id) => fall_back_in(&mut snapshot.fleet, &good.fleet, id),
         ResourceId::Owned(prefix) => match good.owned.get(prefix) {
             Some(good) => snapshot.owned.insert(*prefix, good.clone()).as_ref() != Some(good),
             None => snapshot.owned.remove(prefix).is_some(),

@@ -167,11 +167,18 @@ fn an_old_value_keeps_all_that_it_names() {
         certificates,
         trust,
         owned,
+        fleet,
     } = &*candidate.snapshot;
     assert_eq!((binds.len(), routes.len(), backends.len()), (0, 1, 2));
     assert_eq!(
-        (endpoints.len(), certificates.len(), trust.len(), owned.len()),
-        (1, 1, 1, 0)
+        (
+            endpoints.len(),
+            certificates.len(),
+            trust.len(),
+            owned.len(),
+            fleet.len()
+        ),
+        (1, 1, 1, 0, 0)
     );
 
     // When the route goes as well, so does all of it.

@@ -1,6 +1,7 @@
+use bytes::Bytes;
 use pierhead_model::{
     Backend, BackendId, BackendProtocol, BackendTarget, BackendTls, CertificateId, Endpoint, EndpointState, Endpoints,
-    EndpointsId, InvalidReason, ServerIdentity, TrustId, WeightedBackend,
+    EndpointsId, Fleet, FleetId, FleetNode, InvalidReason, ServerIdentity, TrustId, WeightedBackend,
 };
 
 use super::{
@@ -29,7 +30,7 @@ macro_rules! names {
     )*};
 }
 
-names!(BackendId EndpointsId CertificateId TrustId);
+names!(BackendId EndpointsId CertificateId TrustId FleetId);
 
 wire_numbers! {
     InvalidReason {
@@ -44,7 +45,7 @@ wire_numbers! {
     EndpointState { Ready = 1, Draining = 2 }
 }
 
-wire_lists!(WeightedBackend, ServerIdentity, Endpoint);
+wire_lists!(WeightedBackend, ServerIdentity, Endpoint, FleetNode);
 
 wire_struct! {
     WeightedBackend as WeightedBackendMessage {
@@ -113,5 +114,23 @@ wire_struct! {
         state: u32 [uint32, tag = "2"],
         node: Option<String> [string, optional, tag = "3"],
         zone: Option<String> [string, optional, tag = "4"],
+    }
+}
+
+wire_struct! {
+    Fleet as FleetMessage {
+        id: String [string, tag = "1"],
+        seed: u64 [fixed64, tag = "2"],
+        nodes: Vec<FleetNodeMessage> [message, repeated, tag = "3"],
+    }
+    check |fleet| {
+        fleet.nodes.is_sorted_by(|a, b| a.name < b.name) => "nodes are sorted by name, and distinct",
+    }
+}
+
+wire_struct! {
+    FleetNode as FleetNodeMessage {
+        name: String [string, tag = "1"],
+        addresses: Vec<Bytes> [bytes = "bytes", repeated, tag = "2"],
     }
 }
