@@ -38,6 +38,7 @@ async fn control() -> Result<(), Box<dyn Error>> {
         namespace: "pierhead-system".into(),
         identity,
         lease: "pierhead-controller".into(),
+        address: None,
         settings: Box::new(|| Settings {
             address_pools: vec!["10.200.0.0/24".parse().unwrap_or_default()],
             ..Settings::new(Timestamp::now())

@@ -10,6 +10,7 @@ pub mod cluster;
 mod counters;
 mod events;
 pub mod files;
+mod gather;
 pub mod identity;
 mod lease;
 pub mod nodes;

@@ -15,9 +15,6 @@ use pierhead_model::{BindKey, DataPath};
 use pierhead_protocol::ResourceName;
 use tokio::sync::watch;
 
-/// How long a node whose connection broke counts as connected. A process that dies is followed by another one, which is back
-/// within this; taking addresses away from its node, and giving them back, would cut what others established meanwhile.
-const GRACE: Duration = Duration::from_secs(1);
 /// How long a node that is gone is still listed.
 const GONE_KEPT: Duration = Duration::from_mins(10);
 
@@ -45,6 +42,8 @@ impl Nodes {
 pub struct NodeState {
     pub connected: bool,
     pub addresses: Vec<IpAddr>,
+    /// For which it answered ARP and NDP when it came, elected by whoever led then.
+    pub announced: Vec<IpAddr>,
     /// Number of the last snapshot that it answered, whatever the answer was; 0: none yet.
     pub acked: u64,
     /// What it holds back, and why. It serves the last good value of these, if it ever had one.
@@ -64,6 +63,7 @@ impl NodeState {
         Self {
             connected: true,
             addresses: Vec::new(),
+            announced: Vec::new(),
             acked: 0,
             nacks: BTreeMap::new(),
             rejected: None,
@@ -165,9 +165,9 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// The stream broke off, which nobody announced: it ends a little later.
-    pub async fn lapse(self) {
-        tokio::time::sleep(GRACE).await;
+    /// The stream broke off, which nobody announced: it ends this much later.
+    pub async fn lapse(self, grace: Duration) {
+        tokio::time::sleep(grace).await;
     }
 
     /// Changes what the stream says of its node.

@@ -1,10 +1,9 @@
 //! The whole control plane of a cluster, wired: watch and translate, serve the nodes, and, while this replica leads, write
 //! statuses, Services and events.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pierhead_translate::Settings;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,10 +15,7 @@ use crate::identity::{ApiReviewer, ApiVault, Identity, Keeper};
 use crate::nodes::{Nodes, Registry};
 use crate::publish::{Numbered, Publisher, PublisherError};
 use crate::published::Published;
-use crate::{events, lease, services, status};
-
-/// How long nodes have to come over to a new leader: they try again after fractions of a second.
-const GATHER: Duration = Duration::from_millis(1500);
+use crate::{events, gather, lease, services, status};
 
 /// What a controller is started with.
 pub struct Options {
@@ -31,6 +27,9 @@ pub struct Options {
     pub identity: String,
     /// The Lease that the leader holds.
     pub lease: String,
+    /// Where other replicas may ask whether this one is alive: of one that holds the Lease and dies, they then need not wait
+    /// until it has run out.
+    pub address: Option<SocketAddr>,
     /// Called before each translation. Allocations and the machines' addresses are the controller's own business.
     pub settings: Box<dyn FnMut() -> Settings + Send>,
     pub serving: Serving,
@@ -89,7 +88,13 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
         namespace: options.namespace.clone(),
         lease: options.lease,
         identity: options.identity.clone(),
+        address: options.address,
         counters: Arc::clone(&counters),
+    };
+    let (orphans, orphaned) = watch::channel(None);
+    let leads = lease::Leads {
+        leads,
+        orphaned: orphans,
     };
     // Elected while the first lists are read: there is time enough.
     let election = Election::start(candidacy, leads);
@@ -122,11 +127,12 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
     let nodes = registry.nodes();
 
     let is_local = publisher.is_none();
-    let settled = settled(
-        &mut tasks,
-        leader.clone(),
-        if is_local { Duration::ZERO } else { GATHER },
-    );
+    let signs = gather::Signs {
+        leader: leader.clone(),
+        orphaned,
+        nodes: (!is_local).then(|| nodes.clone()),
+    };
+    let decides = gather::decides(&mut tasks, signs);
 
     let (seen, standings) = mpsc::unbounded_channel();
     let source = SourceOptions {
@@ -138,7 +144,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
     let part = Part {
         client: client.clone(),
         elects: !is_local,
-        leader: settled,
+        leader: decides,
         standings: seen,
         snapshots,
     };
@@ -210,34 +216,6 @@ impl Running {
     }
 }
 
-/// Leading begins a while after the Lease was won: the nodes must have come over first, or it would seem that there are none,
-/// and their addresses would go. It ends at once.
-fn settled(tasks: &mut JoinSet<()>, mut leader: watch::Receiver<bool>, gather: Duration) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tasks.spawn(async move {
-        loop {
-            let leads = *leader.borrow_and_update();
-            if leads && !*sender.borrow() {
-                tokio::select! {
-                    () = tokio::time::sleep(gather) => {
-                        sender.send_replace(true);
-                    }
-                    changed = leader.changed() => match changed {
-                        Ok(()) => continue,
-                        Err(_) => return,
-                    },
-                }
-            } else if !leads {
-                sender.send_replace(false);
-            }
-            if leader.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
 /// The task that competes for the Lease. Dropped, it ends as if this process had died.
 #[derive(Debug)]
 struct Election {
@@ -246,7 +224,7 @@ struct Election {
 }
 
 impl Election {
-    fn start(candidacy: lease::Candidacy, leads: watch::Sender<bool>) -> Self {
+    fn start(candidacy: lease::Candidacy, leads: lease::Leads) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self {
             stop: Some(stop),

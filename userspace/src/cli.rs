@@ -231,6 +231,10 @@ pub(crate) struct NodeVerb {
     /// The controller, `https://NAME:PORT`.
     #[arg(long, value_name = "URL")]
     pub(crate) controller: String,
+    /// A name that leads to every replica of the controller by an address of its own: of one that died, another is found at
+    /// once. The name in the URL, which may lead to any, is asked for where this one leads nowhere.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) controller_replicas: Option<String>,
     /// The file with the ServiceAccount token (audience `pierhead`) that this node proves itself with.
     #[arg(long, default_value = "/var/run/secrets/pierhead.dev/token", value_name = "FILE")]
     pub(crate) token: PathBuf,
@@ -296,6 +300,10 @@ pub(crate) struct Controller {
     /// The Lease whose holder writes statuses.
     #[arg(long, default_value = "pierhead-controller", value_name = "NAME")]
     pub(crate) lease: String,
+    /// The address at which other replicas reach this one: they ask there whether it is alive when it does not renew the lease.
+    /// Without it they wait until the lease has run out.
+    #[arg(long, env = "POD_IP", value_name = "ADDRESS")]
+    pub(crate) pod_ip: Option<IpAddr>,
     /// The Service by which nodes reach it: a name in its certificate.
     #[arg(long, default_value = "pierhead-controller", value_name = "NAME")]
     pub(crate) service_name: String,

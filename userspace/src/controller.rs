@@ -3,7 +3,7 @@
 //! The admin address answers from the start; ready means that everything in the cluster was read, translated, and is to be
 //! had by nodes.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ async fn serve(options: &Controller) -> Result<ExitCode> {
         namespace: options.namespace.clone(),
         identity: options.identity.clone().unwrap_or_else(machine::identity),
         lease: options.lease.clone(),
+        address: options.pod_ip.map(|ip| SocketAddr::new(ip, options.listen.port())),
         settings: Box::new(move || Settings {
             namespace: namespace.as_str().into(),
             ..cluster_settings(&meaning)

@@ -40,7 +40,7 @@ async fn serve(options: &NodeVerb, state_dir: &Path, ward: Ward) -> Result<ExitC
     let name = options.node.node_name.clone();
     let name =
         name.context("this node has no name; fix: give it with --node-name or in NODE_NAME, as Kubernetes has it")?;
-    let target = Target::parse(&options.controller)?;
+    let target = Target::parse(&options.controller)?.with_replicas(options.controller_replicas.clone());
     let folder = keep::folder(state_dir, &name)
         .with_context(|| format!("cannot make the state folder {}", state_dir.join(&name).display()))?;
     keep::sweep(&folder);
@@ -48,6 +48,8 @@ async fn serve(options: &NodeVerb, state_dir: &Path, ward: Ward) -> Result<ExitC
     let mut life = Life::begin(&options.node, state_dir, options.takeover, ward, &shared).await?;
     let node = Node::start(&options.node, life.claim.is_successor(), life.ward.take_doors())?;
     let node = Arc::new(node);
+    // What the disk remembers may be another node's by now.
+    node.speak(false);
     shared.set_node(Arc::clone(&node));
 
     let kept = keep::load(&folder);
@@ -137,6 +139,7 @@ impl Member {
             .await
             .context("the way to the controller ended")?;
         let Change { snapshot, done } = change;
+        self.node.speak(true);
         self.node.take_charge(&snapshot)?;
         let _ = done.send(self.done(&Snapshot::default()));
         self.keeper.send_replace(Some(snapshot));
@@ -159,6 +162,9 @@ impl Member {
                     None => return,
                 },
                 _ = second.tick() => {
+                    if !self.uplink.link.borrow().is_connected() {
+                        self.node.speak(false);
+                    }
                     self.uplink.report(self.facts());
                     heap.tick();
                 }
@@ -170,6 +176,7 @@ impl Member {
         let started = Instant::now();
         let before = self.node.snapshot();
         // The main thread of this runtime: the controller and the admin address are served by the other one meanwhile.
+        self.node.speak(true);
         self.node.apply(&snapshot);
         // Gone with its stream: the next one says it again.
         let _ = done.send(self.done(&before));

@@ -92,6 +92,7 @@ impl Feed {
             namespace: options.namespace.clone(),
             identity: identity.clone(),
             lease: "pierhead-standalone".to_owned(),
+            address: None,
             settings: Box::new(move || Settings {
                 address_pools: pools.address_pool.clone(),
                 namespace: namespace.as_str().into(),

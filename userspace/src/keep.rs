@@ -143,6 +143,7 @@ mod tests {
         let ownership = Ownership {
             on_miss: OnMiss::Drop,
             announcer: None,
+            round: 0,
         };
         snapshot.owned.insert(OwnedPrefix(net), ownership);
         Arc::new(snapshot)

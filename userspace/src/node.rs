@@ -1,6 +1,7 @@
 //! The node process: what executes snapshots here, and in which order its parts learn of a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub(crate) struct Node {
     /// As the controller knows it.
     name: Option<Box<str>>,
     announcements: Mutex<Announcements>,
+    speaks: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -99,6 +101,7 @@ impl Node {
             beside,
             name: options.node_name.as_deref().map(Into::into),
             announcements: Mutex::new(Announcements::new(options.nic.clone())),
+            speaks: AtomicBool::new(true),
             state: Mutex::default(),
         })
     }
@@ -148,11 +151,17 @@ impl Node {
         here.into()
     }
 
+    /// Whether neighbours are told of addresses unasked: only while it is known that they are here.
+    pub(crate) fn speak(&self, speaks: bool) {
+        self.speaks.store(speaks, Ordering::Relaxed);
+    }
+
     /// Tells the neighbours which addresses are here.
     fn announce(&self, here: &Snapshot) {
         let announced = here.owned.iter().filter(|(_, one)| one.announcer.is_some());
-        let addresses = announced.map(|(prefix, _)| prefix.0.addr()).collect();
-        if let Err(error) = self.announcements().set(&addresses) {
+        let addresses = announced.map(|(prefix, one)| (prefix.0.addr(), one.round)).collect();
+        let speaks = self.speaks.load(Ordering::Relaxed);
+        if let Err(error) = self.announcements().set(&addresses, speaks) {
             tracing::error!("neighbours may not know of addresses of this node: {error}");
         }
     }
@@ -271,7 +280,7 @@ impl Node {
     /// Housekeeping, every second.
     pub(crate) fn tick(&self) {
         if self.state().left.is_none()
-            && let Err(error) = self.announcements().tick()
+            && let Err(error) = self.announcements().tick(self.speaks.load(Ordering::Relaxed))
         {
             tracing::warn!("neighbours may not know of addresses of this node: {error}");
         }
@@ -314,7 +323,7 @@ impl Node {
 
     /// Another node is elected when this one is gone; two must not answer for one address.
     fn withdraw(&self) {
-        if let Err(error) = self.announcements().set(&BTreeSet::new()) {
+        if let Err(error) = self.announcements().set(&BTreeMap::new(), false) {
             tracing::warn!("announced addresses stay on the interfaces: {error}");
         }
     }

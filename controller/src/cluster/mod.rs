@@ -9,6 +9,7 @@ mod addresses;
 mod connect;
 mod discovery;
 mod follow;
+mod holders;
 mod hosts;
 mod kinds;
 mod object;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::addresses::{self, Addresses};
 use super::connect::{StartError, connect};
 use super::discovery::Discovery;
+use super::holders::Holders;
 use super::hosts::{self, Hosts};
 use super::same::{same_snapshot, same_statuses};
 use super::store::{Change, Standings, Store};
@@ -149,6 +150,7 @@ impl Engine {
             counters: Arc::clone(&options.counters),
             nodes: present,
             hosts: None,
+            holders: Holders::default(),
             elects: part.elects,
             addresses: Addresses::default(),
             shown: Addresses::default(),
@@ -224,6 +226,7 @@ struct Translator {
     /// What the machines have, and what of it or instead of it is shown.
     addresses: Addresses,
     shown: Addresses,
+    holders: Holders,
     elects: bool,
     leads: bool,
     /// Since it leads, a snapshot has gone to the nodes.
@@ -316,6 +319,7 @@ impl Translator {
             }
             Signal::Nodes(nodes) => {
                 self.dirty |= self.elects && names(&nodes) != names(&self.nodes);
+                self.dirty |= self.elects && self.holders.hear(&self.nodes, &nodes);
                 self.nodes = nodes;
                 self.count_addresses();
             }
@@ -332,6 +336,7 @@ impl Translator {
                 self.sent &= leads || !self.elects;
                 if !leads {
                     self.decided.send_replace(false);
+                    self.holders.forget();
                 }
             }
         }
@@ -370,7 +375,10 @@ impl Translator {
         let mut settings = (self.settings)();
         settings.machine_addresses = self.addresses.at(started);
         settings.shown_addresses = Some(self.shown.at(started));
-        settings.nodes = self.elects.then(|| names(&self.nodes));
+        if self.elects {
+            settings.nodes = Some(names(&self.nodes));
+            settings.held = self.holders.held(&self.nodes);
+        }
         // What a replica that does not lead would give, the leader may give to another.
         settings.allocate = self.leads;
         settings.allocations = before.map(|before| before.allocations.clone()).unwrap_or_default();
@@ -378,6 +386,9 @@ impl Translator {
         translation.problems.extend(self.store.problems().cloned());
         translation.problems.sort();
         translation.problems.dedup();
+        if self.leads && self.elects {
+            self.holders.remember(&translation.snapshot);
+        }
         self.ended = Instant::now();
         let took = self.ended.duration_since(started);
         count(&self.counters.translations);

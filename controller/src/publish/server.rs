@@ -1,8 +1,8 @@
 //! The controller's port for nodes.
 
-use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread};
 
-use pierhead_protocol::{IdentityServer, SnapshotsServer};
+use pierhead_protocol::{IdentityServer, SnapshotsServer, pace::CONTROLLER_PING};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -23,10 +23,6 @@ use crate::{
     nodes::{Nodes, Registry},
 };
 
-/// A node that is cut off is noticed after both. With the grace that a broken connection gets, and the way to the other nodes,
-/// its addresses are elsewhere within 3 s.
-const PING_INTERVAL: Duration = Duration::from_millis(500);
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node has one stream, and asks for a certificate now and then.
 const STREAMS_MAX: u32 = 8;
 
@@ -129,8 +125,8 @@ async fn feed(mut snapshots: watch::Receiver<Option<Numbered>>, streams: Arc<Str
 
 async fn serve(streams: Arc<Streams>, identity: Identity, incoming: mpsc::Receiver<tls::Connection>) {
     let served = Server::builder()
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .http2_keepalive_interval(Some(CONTROLLER_PING.every))
+        .http2_keepalive_timeout(Some(CONTROLLER_PING.patience))
         .max_concurrent_streams(STREAMS_MAX)
         .add_service(SnapshotsServer::new(Service(streams).into()))
         .add_service(IdentityServer::new(Signer::new(identity).into()))

@@ -59,6 +59,7 @@ pub(super) enum BadRequest {
 pub(super) struct Said {
     program: Option<String>,
     addresses: Option<Vec<std::net::IpAddr>>,
+    announced: Option<Vec<std::net::IpAddr>>,
     paths: Option<BTreeMap<BindKey, (DataPath, String)>>,
     nacks: Option<BTreeMap<ResourceName, String>>,
     answer: Option<Answer>,
@@ -75,6 +76,7 @@ impl Said {
         let Self {
             program,
             addresses,
+            announced,
             paths,
             nacks,
             answer,
@@ -84,6 +86,9 @@ impl Said {
         }
         if let Some(addresses) = addresses {
             state.addresses = addresses;
+        }
+        if let Some(announced) = announced {
+            state.announced = announced;
         }
         if let Some(paths) = paths {
             state.paths = paths.into();
@@ -133,6 +138,7 @@ impl Session {
             paths,
             addresses,
             program,
+            announced,
         } = request;
         let mut said = Said {
             program: (!program.is_empty()).then(|| short(program)),
@@ -156,6 +162,7 @@ impl Session {
                     }
                     *is_named = true;
                     said.nacks = nacks();
+                    said.announced = announced.map(Vec::try_from).transpose()?;
                 }
                 if held.len() + initial_resource_versions.len() > HELD_MAX {
                     return Err(BadRequest::TooMany);

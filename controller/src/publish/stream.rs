@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use pierhead_protocol::{DeltaRequest, DeltaResponse, NOT_THE_LEADER, Snapshots};
+use pierhead_protocol::{DeltaRequest, DeltaResponse, NOT_THE_LEADER, Snapshots, pace};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
@@ -131,7 +131,7 @@ struct Stream {
 enum End {
     /// The node left.
     Left,
-    /// Its connection broke.
+    /// Its connection was closed, as when its process dies.
     Broken,
     /// We end it, and say why.
     Closed(Box<Status>),
@@ -164,7 +164,7 @@ impl Stream {
             info!(node = &*self.node.name, "a node's stream began");
             let end = self.carry(&membership).await;
             if matches!(end, Err(End::Broken)) {
-                tokio::spawn(membership.lapse());
+                tokio::spawn(membership.lapse(pace::RESTART));
             }
             end
         };
@@ -232,7 +232,8 @@ impl Stream {
     async fn receive(&mut self, membership: &Membership) -> Result<(), End> {
         let request = match self.requests.message().await {
             Ok(Some(request)) => request,
-            // An orderly end, or a stream that the node cancelled.
+            // An orderly end, or a stream that the node cancelled; or what the HTTP/2 server ends because nobody answers its
+            // pings.
             Ok(None) => return Err(End::Left),
             Err(status) if status.code() == Code::Cancelled => return Err(End::Left),
             Err(_) => return Err(End::Broken),

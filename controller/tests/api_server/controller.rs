@@ -1,6 +1,8 @@
 //! A controller to try, objects to try it with, and what is looked at.
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,8 +18,44 @@ use crate::server::{ApiServer, eventually};
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) const OURS: &str = "pierhead.dev/gateway-controller";
 
+/// What answers those that ask whether a controller is alive: a port that accepts connections.
+pub(crate) struct Answers {
+    is_over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Answers {
+    fn start() -> (Self, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let thread = thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                if listener.accept().is_err() {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        let thread = Some(thread);
+        (Self { is_over, thread }, address)
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// A controller with one node, which accepts everything. Ends with the value, giving its Lease back.
 pub(crate) struct Controller {
+    /// Until it has ended.
+    answers: Option<Answers>,
     counters: Arc<Counters>,
     pub(crate) registry: Registry,
     stop: Option<oneshot::Sender<bool>>,
@@ -29,11 +67,13 @@ impl Controller {
         let counters = Arc::new(Counters::default());
         let registry = Registry::default();
         let (stop, stopped) = oneshot::channel();
+        let (answers, address) = Answers::start();
         let options = Options {
             kubeconfig: Some(server.kubeconfig()),
             namespace: "pierhead-system".into(),
             identity: identity.into(),
             lease: "pierhead-controller".into(),
+            address: Some(address),
             settings: Box::new(|| Settings {
                 address_pools: vec!["10.200.0.0/24".parse().expect("a prefix")],
                 ..Settings::new(Timestamp::now())
@@ -50,6 +90,7 @@ impl Controller {
         let runtime = runtime.expect("a runtime");
         let thread = thread::spawn(move || runtime.block_on(control(options, node, stopped)));
         Self {
+            answers: Some(answers),
             counters,
             registry,
             stop: Some(stop),
@@ -72,7 +113,15 @@ impl Controller {
         self.end(false);
     }
 
+    /// As if its process did nothing any more: it still answers, as long as the result lives.
+    pub(crate) fn freeze(mut self) -> Option<Answers> {
+        let answers = self.answers.take();
+        self.end(false);
+        answers
+    }
+
     fn end(&mut self, orderly: bool) {
+        self.answers = None;
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(orderly);
         }

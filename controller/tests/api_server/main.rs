@@ -166,7 +166,7 @@ fn kinds_that_are_missing_are_picked_up_when_they_come_and_let_go_when_they_go()
 }
 
 #[test]
-fn one_leads_and_the_next_takes_over_at_once_or_after_the_lease() {
+fn one_leads_and_the_next_takes_over_at_once_or_after_the_lease_if_it_may_be_alive() {
     let server = ApiServer::start();
     server.install_crds(&[]);
     server.apply(BASE);
@@ -188,11 +188,39 @@ fn one_leads_and_the_next_takes_over_at_once_or_after_the_lease() {
     eventually(SOON, "the third has read everything", || third.values().published > 0);
     let start = Instant::now();
     second.die();
-    eventually(Duration::from_secs(18), "the third leads", || third.values().leader);
+    eventually(Duration::from_secs(3), "the third leads", || third.values().leader);
+    println!("led after {:?}", start.elapsed());
+
+    // Who still answers may lead, as far as others know.
+    let fourth = Controller::start(&server, "d");
+    eventually(SOON, "the fourth has read everything", || fourth.values().published > 0);
+    let start = Instant::now();
+    let _answers = third.freeze();
+    eventually(Duration::from_secs(18), "the fourth leads", || fourth.values().leader);
     assert!(
         start.elapsed() > Duration::from_secs(10),
         "not before the lease has ended"
     );
+}
+
+/// One that another has replaced, for whatever reason, learns so when it next looks.
+#[test]
+fn a_leader_whose_lease_is_taken_stops_at_its_next_renewal() {
+    let server = ApiServer::start();
+    server.install_crds(&[]);
+    server.apply(BASE);
+    let first = Controller::start(&server, "a");
+    first.wait_until_it_leads();
+    let taken = json!({"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 600}});
+    let start = Instant::now();
+    server.patch("lease", "pierhead-system", "pierhead-controller", &taken);
+    eventually(Duration::from_secs(3), "it does not lead any more", || {
+        !first.values().leader
+    });
+    println!("stopped after {:?}", start.elapsed());
+    // It has no way to ask the other one.
+    thread::sleep(Duration::from_secs(4));
+    assert!(!first.values().leader);
 }
 
 #[test]

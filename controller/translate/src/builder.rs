@@ -182,22 +182,36 @@ impl<'w> Builder<'w> {
     pub(crate) fn assign_addresses(&mut self) {
         let (assigned, allocations) = address::assign(self.settings, &std::mem::take(&mut self.demands));
         self.allocations = allocations;
-        let mut owned: BTreeMap<OwnedPrefix, Ownership> = BTreeMap::new();
+        // Whoever wants it announced has it announced.
+        let mut owned: BTreeMap<OwnedPrefix, bool> = BTreeMap::new();
         for (prefix, announce) in assigned.values().flat_map(|a| &a.owned) {
-            let prefix = OwnedPrefix(*prefix);
-            let announcer = announce.then(|| match &self.settings.nodes {
+            *owned.entry(OwnedPrefix(*prefix)).or_default() |= announce;
+        }
+        self.snapshot.owned = self.ownerships(&owned).into_iter().collect();
+        self.assigned = assigned;
+    }
+
+    /// With who announces them, if somebody is to.
+    fn ownerships(&self, owned: &BTreeMap<OwnedPrefix, bool>) -> Vec<(OwnedPrefix, Ownership)> {
+        let Settings { nodes, held, .. } = self.settings;
+        let announced = owned.iter().filter(|(_, announce)| **announce);
+        let announced = announced.map(|(prefix, _)| *prefix).collect();
+        let elected = nodes.as_ref().map(|nodes| election::elect(nodes, &announced, held));
+        let each = owned.iter().map(|(prefix, announce)| {
+            let announcer = announce.then(|| match &elected {
                 None => Announcer::Here,
                 // Nobody there to announce it: nobody has an empty name.
-                Some(nodes) => Announcer::Node(election::elect(nodes, &prefix).map_or_else(|| "".into(), Arc::clone)),
+                Some(elected) => Announcer::Node(elected.get(prefix).map_or_else(|| "".into(), Arc::clone)),
             });
-            let ownership = owned.entry(prefix).or_insert(Ownership {
+            let round = held.get(prefix).filter(|_| *announce).map_or(0, |held| held.round);
+            let ownership = Ownership {
                 on_miss: self.settings.on_miss,
-                announcer: None,
-            });
-            ownership.announcer = ownership.announcer.take().or(announcer);
-        }
-        self.snapshot.owned = owned.into_iter().collect();
-        self.assigned = assigned;
+                announcer,
+                round,
+            };
+            (*prefix, ownership)
+        });
+        each.collect()
     }
 
     /// What came of a demand.

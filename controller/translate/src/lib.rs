@@ -29,6 +29,7 @@ use pierhead_model::{Problem, Snapshot};
 
 pub use bind::{Claim, Refusal, RefusalReason, Refused};
 pub use builder::Builder;
+pub use election::Held;
 pub use service::{DesiredService, MANAGED_BY};
 pub use settings::Settings;
 pub use status::Statuses;

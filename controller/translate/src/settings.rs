@@ -10,9 +10,9 @@ use std::{
 use ipnet::IpNet;
 use jiff::Timestamp;
 use pierhead_api::gateway_parameters::{Addresses, Pool};
-use pierhead_model::{Limits, OnMiss};
+use pierhead_model::{Limits, OnMiss, OwnedPrefix};
 
-use crate::{ObjectName, address::Allocations};
+use crate::{Held, ObjectName, address::Allocations};
 
 /// The operator's choices, the machine's facts and the time.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,8 @@ pub struct Settings {
     pub shown_addresses: Option<Vec<IpAddr>>,
     /// Names of the nodes that are there to announce addresses. `None`: there is one machine and no cluster.
     pub nodes: Option<BTreeSet<Arc<str>>>,
+    /// Which of them announced what until now.
+    pub held: BTreeMap<OwnedPrefix, Held>,
     /// The controller's own namespace: where Services that lead to the nodes' pods are, and GatewayParameters that a
     /// cluster-scoped reference means.
     pub namespace: Arc<str>,
@@ -84,6 +86,7 @@ impl Settings {
             machine_addresses: Vec::new(),
             shown_addresses: None,
             nodes: None,
+            held: BTreeMap::new(),
             namespace: "pierhead-system".into(),
             node_selector: [
                 ("app.kubernetes.io/name", "pierhead"),

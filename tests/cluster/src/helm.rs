@@ -87,15 +87,30 @@ impl Lab {
         Ok(holder.to_owned())
     }
 
-    /// Has a controller lead that is not on this node: of one that dies with its node the lease must run out first.
+    /// Has a controller lead that is not on this node.
     ///
     /// # Errors
     /// None does in time.
     pub fn lead_elsewhere(&self, node: &str) -> Result<()> {
-        eventually(&format!("a controller leads that is not on {node}"), PATIENCE, || {
+        self.lead_where(&format!("not on {node}"), |leader| leader != node)
+    }
+
+    /// Has a controller lead that is on this node.
+    ///
+    /// # Errors
+    /// None does in time.
+    pub fn lead_on(&self, node: &str) -> Result<()> {
+        self.lead_where(&format!("on {node}"), |leader| leader == node)
+    }
+
+    /// Deletes leaders until one is on such a node, and waits until all replicas are there.
+    fn lead_where(&self, wanted: &str, is_such: impl Fn(&str) -> bool) -> Result<()> {
+        eventually(&format!("a controller leads that is {wanted}"), PATIENCE, || {
             let pod = Id::new("v1", "Pod", NAMESPACE, &self.leader()?);
             let leader = self.api.get(&pod)?.context("the leader has no pod")?;
-            if leader["spec"]["nodeName"] == node {
+            if !is_such(leader["spec"]["nodeName"].as_str().unwrap_or_default()) {
+                // Whoever comes in its place must be there to be the next.
+                self.running()?;
                 self.api.delete(&pod)?;
                 bail!("{pod} leads");
             }

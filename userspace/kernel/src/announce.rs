@@ -4,6 +4,10 @@
 //! the same as a reply, for those who only learn from replies). IPv6: the kernel answers Neighbor Solicitations only for
 //! addresses of the interface, so the address is put there; and an unsolicited Neighbor Advertisement is sent (RFC 4861
 //! §7.2.6). A neighbour may miss a frame: it is sent again after one and after three seconds, and every minute.
+//!
+//! Nobody is told unasked while it may be that the address is another node's by now; whoever asks is answered. And questions of
+//! this node do not tell either: by default the kernel asks in the name of the address that a packet is from, and whoever hears
+//! that believes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,8 +32,14 @@ const ROUTINE: u32 = 60;
 #[derive(Debug)]
 pub struct Announcements {
     nics: Vec<String>,
-    /// Seconds since each was announced first.
-    announced: BTreeMap<IpAddr, u32>,
+    announced: BTreeMap<IpAddr, Announced>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Announced {
+    round: u32,
+    /// Since the neighbours were first told. `None`: they are to be.
+    seconds: Option<u32>,
 }
 
 impl Announcements {
@@ -41,48 +51,73 @@ impl Announcements {
         }
     }
 
-    /// Announces these addresses from now on, and no others. They must have been made local before.
+    /// Announces these addresses from now on, and no others. They must have been made local before. With another number than
+    /// before, the neighbours are told again. They are told nothing (`speaks`: false) as long as it may be that an address is
+    /// another node's by now.
     ///
     /// # Errors
     /// When interfaces cannot be read or a frame cannot be sent (CAP_NET_RAW is needed, and CAP_NET_ADMIN for IPv6). What can
     /// be done is done; the next [`Self::tick`] tries again.
-    pub fn set(&mut self, wanted: &BTreeSet<IpAddr>) -> Result<(), KernelError> {
-        let fresh: BTreeSet<IpAddr> = wanted
+    pub fn set(&mut self, wanted: &BTreeMap<IpAddr, u32>, speaks: bool) -> Result<(), KernelError> {
+        let is_known = |ip: &IpAddr, round: u32| self.announced.get(ip).is_some_and(|known| known.round == round);
+        let fresh: Vec<(IpAddr, u32)> = wanted
             .iter()
-            .copied()
-            .filter(|ip| !self.announced.contains_key(ip))
+            .map(|(ip, round)| (*ip, *round))
+            .filter(|(ip, round)| !is_known(ip, *round))
             .collect();
         let same = fresh.is_empty() && self.announced.len() == wanted.len();
-        self.announced.retain(|ip, _| wanted.contains(ip));
-        self.announced.extend(fresh.iter().map(|ip| (*ip, 0)));
+        self.announced.retain(|ip, _| wanted.contains_key(ip));
+        let seconds = speaks.then_some(0);
+        let news = fresh.iter().map(|(ip, round)| {
+            let round = *round;
+            (*ip, Announced { round, seconds })
+        });
+        self.announced.extend(news);
         if same {
             return Ok(());
         }
-        let links = self.links()?;
-        let answered = self.answer(&links);
-        announce(&links, fresh.iter().copied())?;
-        answered
+        let told = fresh.iter().map(|(ip, _)| *ip).filter(|_| speaks);
+        self.announce(told)
     }
 
-    /// Repeats what is due. Call it every second.
+    /// Repeats what is due. Call it every second. See [`Self::set`] for `speaks`.
     ///
     /// # Errors
     /// As [`Self::set`].
-    pub fn tick(&mut self) -> Result<(), KernelError> {
-        let mut due = Vec::new();
-        for (ip, seconds) in &mut self.announced {
-            *seconds = seconds.saturating_add(1);
-            if AGAIN.contains(seconds) || seconds.is_multiple_of(ROUTINE) {
-                due.push(*ip);
-            }
+    pub fn tick(&mut self, speaks: bool) -> Result<(), KernelError> {
+        if !speaks {
+            return Ok(());
         }
+        let due: Vec<IpAddr> = self
+            .announced
+            .iter_mut()
+            .filter_map(|(ip, announced)| announced.is_due().then_some(*ip))
+            .collect();
         if due.is_empty() {
             return Ok(());
         }
+        self.announce(due)
+    }
+
+    /// Has the kernel answer for all, and tells the neighbours of these.
+    fn announce(&self, told: impl IntoIterator<Item = IpAddr>) -> Result<(), KernelError> {
         let links = self.links()?;
         let answered = self.answer(&links);
-        announce(&links, due)?;
-        answered
+        let hidden = self.hide(&links);
+        announce(&links, told)?;
+        answered.and(hidden)
+    }
+
+    /// Keeps the kernel from asking for neighbours in the name of what is announced.
+    fn hide(&self, links: &[Link]) -> Result<(), KernelError> {
+        if !self.announced.keys().any(IpAddr::is_ipv4) {
+            return Ok(());
+        }
+        let mut netlink = Netlink::open().map_err(KernelError::system("open rtnetlink"))?;
+        links
+            .iter()
+            .try_for_each(|link| netlink.ask_as_interface(link.index))
+            .map_err(KernelError::system("set arp_announce of the external interfaces to 2"))
     }
 
     fn links(&self) -> Result<Vec<Link>, KernelError> {
@@ -111,6 +146,15 @@ impl Announcements {
             netlink.add_neighbor(*index, *ip).map_err(&system)?;
         }
         Ok(())
+    }
+}
+
+impl Announced {
+    /// A second later.
+    fn is_due(&mut self) -> bool {
+        let seconds = self.seconds.map_or(0, |seconds| seconds.saturating_add(1));
+        self.seconds = Some(seconds);
+        AGAIN.contains(&seconds) || seconds.is_multiple_of(ROUTINE)
     }
 }
 
@@ -204,6 +248,19 @@ mod tests {
     use super::*;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+
+    #[test]
+    fn neighbours_are_told_again_and_not_before_it_is_known_that_the_address_is_here() {
+        let mut announced = Announced {
+            round: 0,
+            seconds: None,
+        };
+        let due: Vec<u32> = (0..130).filter(|_| announced.is_due()).collect();
+        assert_eq!(due, [0, 1, 3, 60, 120]);
+        announced.seconds = Some(0);
+        let due: Vec<u32> = (1..70).filter(|_| announced.is_due()).collect();
+        assert_eq!(due, [1, 3, 60], "the first was sent when it was set");
+    }
 
     #[test]
     fn a_gratuitous_arp_names_the_address_twice() {

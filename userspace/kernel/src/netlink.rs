@@ -14,6 +14,7 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
+const SET_LINK: u16 = 19;
 const NEW_ADDR: u16 = 20;
 const DEL_ADDR: u16 = 21;
 const GET_ADDR: u16 = 22;
@@ -39,6 +40,9 @@ const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const CONF_ARP_ANNOUNCE: u16 = 18;
 
 const TYPE_UNICAST: u8 = 1;
 const TYPE_LOCAL: u8 = 2;
@@ -271,6 +275,23 @@ impl Netlink {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             result => result.map(drop),
         }
+    }
+
+    /// Has the kernel ask for neighbours on an interface with an address of that interface, not with the one that a packet is
+    /// from: sysctl `arp_announce` = 2.
+    pub(crate) fn ask_as_interface(&mut self, index: u32) -> io::Result<()> {
+        let mut setting = Vec::new();
+        push(&mut setting, CONF_ARP_ANNOUNCE, &2_u32.to_ne_bytes());
+        let mut inet = Vec::new();
+        push(&mut inet, IFLA_INET_CONF, &setting);
+        let mut families = Vec::new();
+        push(&mut families, libc::AF_INET as u16, &inet);
+        let mut body = vec![0; 16];
+        if let Some(field) = body.get_mut(4..8) {
+            field.copy_from_slice(&index.to_ne_bytes());
+        }
+        push(&mut body, IFLA_AF_SPEC, &families);
+        self.request(SET_LINK, ACK, &body).map(drop)
     }
 
     /// Puts an IPv6 address on an interface, so that the kernel answers Neighbor Solicitations for it. It is deprecated from

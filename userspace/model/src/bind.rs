@@ -162,6 +162,14 @@ pub struct Ownership {
     /// know of it in another way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub announcer: Option<Announcer>,
+    /// Another number than before: the announcer tells the neighbours again. Another node, which came back, answered for the
+    /// address too, until it heard that it is no longer its own.
+    #[serde(skip_serializing_if = "is_first")]
+    pub round: u32,
+}
+
+fn is_first(round: &u32) -> bool {
+    *round == 0
 }
 
 /// The one node that has an announced address.

@@ -6,7 +6,7 @@ mod tests;
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use pierhead_model::{DataPathReport, Snapshot};
+use pierhead_model::{Announcer, DataPathReport, Snapshot};
 
 use crate::{
     Candidate, DeltaRequest, DeltaResponse, NamedVersionMessage, PART_BYTES, Resource, ResourceErrorMessage,
@@ -128,6 +128,7 @@ impl Client {
             node: self.node.clone(),
             program: self.program.clone(),
             resource_errors: self.held_back.clone(),
+            announced: Some((&self.announced()).into()),
             ..self.report_now()
         }];
         let mut room = PART_BYTES;
@@ -236,6 +237,14 @@ impl Client {
     /// A request for what was set and not told yet, if there is any.
     pub fn report(&mut self) -> Option<DeltaRequest> {
         (self.paths.is_fresh || self.addresses.is_fresh).then(|| self.report_now())
+    }
+
+    /// What this node was elected to announce, and announces.
+    fn announced(&self) -> Vec<IpAddr> {
+        let owned = self.snapshot().owned.iter();
+        let own =
+            owned.filter(|(_, one)| matches!(&one.announcer, Some(Announcer::Node(name)) if **name == *self.node));
+        own.map(|(prefix, _)| prefix.0.addr()).collect()
     }
 
     fn next_candidate(&mut self) -> Arc<Snapshot> {

@@ -40,6 +40,10 @@ pub struct DeltaRequest {
     /// The node's program, for people.
     #[prost(string, tag = "9")]
     pub program: String,
+    /// The addresses for which the node answers ARP and NDP because it was elected, as far as it knows; only in the first. A
+    /// controller that has just begun to lead leaves them there. Absent: a program that does not say.
+    #[prost(message, optional, tag = "10")]
+    pub announced: Option<AddressesMessage>,
 }
 
 /// From the controller. All parts up to one without `more` are one change, applied and acknowledged as one.

@@ -44,6 +44,7 @@ pub(crate) fn everything() -> Arc<Snapshot> {
         owned("10.0.0.2/32", OnMiss::Drop, Some(Announcer::Here)),
         owned("2001:db8::/64", OnMiss::Pass, None),
     ]
+    .map(|(prefix, ownership)| (prefix, Ownership { round: 3, ..ownership }))
     .into();
     let fleet = fleet();
     snapshot.fleet.insert(fleet.id.clone(), fleet.into());
@@ -63,7 +64,12 @@ fn fleet() -> Fleet {
 }
 
 fn owned(prefix: &str, on_miss: OnMiss, announcer: Option<Announcer>) -> (OwnedPrefix, Ownership) {
-    (OwnedPrefix(prefix.parse().unwrap()), Ownership { on_miss, announcer })
+    let ownership = Ownership {
+        on_miss,
+        announcer,
+        round: 0,
+    };
+    (OwnedPrefix(prefix.parse().unwrap()), ownership)
 }
 
 pub(crate) fn certificate(id: &str) -> Certificate {

@@ -18,6 +18,7 @@ mod encode;
 mod fixture;
 pub mod identity;
 mod name;
+pub mod pace;
 mod resource;
 mod section;
 mod service;

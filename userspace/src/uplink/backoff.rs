@@ -3,8 +3,11 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(100);
-const LAST: Duration = Duration::from_secs(5);
+use pierhead_protocol::pace;
+
+const FIRST: Duration = pace::RETRY;
+/// Not longer: a node that was cut off, and is not any more, answers for addresses that are another's by now until it hears so.
+const LAST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Backoff {

@@ -1,14 +1,17 @@
 //! Connections to the controller: its name to addresses, TCP, TLS.
 //!
 //! Names are asked of the servers of `/etc/resolv.conf` with its search list, as `pierhead-controller.pierhead-system.svc`
-//! needs; a static program has no other resolver.
+//! needs; a static program has no other resolver. What they said last is tried without waiting for them: they may have died
+//! with the controller.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::{self, Display};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -16,27 +19,58 @@ use anyhow::{Context, Result, bail};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 use hyper_util::rt::TokioIo;
+use pierhead_protocol::pace::{self, NODE_PING};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use super::identity::Credentials;
 
-/// For one address, and for all of it.
-const TCP: Duration = Duration::from_secs(2);
-const CONNECT: Duration = Duration::from_secs(8);
-/// A controller that is gone without a word is noticed after the sum of these.
-const PING_EVERY: Duration = Duration::from_secs(1);
-const PING_PATIENCE: Duration = Duration::from_secs(2);
+/// For one address: one frame may get lost. For names. For all of it.
+const TCP: Duration = Duration::from_millis(1500);
+const NAMES: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(6);
+/// Attempts at the address behind which any replica is, after those at each of them.
+const SPARE: usize = 6;
 
 /// The controller's address, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     uri: Uri,
     host: String,
+    /// A name of all replicas, each by its own address; where there is none, `host` is that of any.
+    replicas: Option<String>,
     port: u16,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What names said last.
+#[derive(Debug, Default)]
+struct Known {
+    /// Of replicas, the one that was used last at the end: whatever became of that, the next attempt begins with another.
+    each: Vec<IpAddr>,
+    /// Behind which any of them is, another one with each attempt: replicas that are newer than the last answer too.
+    any: Vec<IpAddr>,
+}
+
+impl Known {
+    /// What names say now. Who was known keeps its place; others come in an order that is different on each node.
+    fn learn(&mut self, found: &[IpAddr]) {
+        self.each.retain(|known| found.contains(known));
+        let random = RandomState::new();
+        let mut new: Vec<IpAddr> = found.iter().copied().filter(|one| !self.each.contains(one)).collect();
+        new.sort_by_cached_key(|address| random.hash_one(address));
+        new.dedup();
+        self.each.splice(0..0, new);
+    }
+
+    fn used(&mut self, address: IpAddr) {
+        self.each.retain(|known| *known != address);
+        self.each.push(address);
+    }
 }
 
 impl Display for Target {
@@ -57,7 +91,41 @@ impl Target {
         }
         let host = uri.host().with_context(wrong)?.trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().unwrap_or(9901);
-        Ok(Self { uri, host, port })
+        Ok(Self {
+            uri,
+            host,
+            replicas: None,
+            port,
+            known: Arc::default(),
+        })
+    }
+
+    /// Where this name leads to, each replica is.
+    pub(crate) fn with_replicas(mut self, name: Option<String>) -> Self {
+        self.replicas = name;
+        self
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where replicas are, by their names.
+    pub(super) async fn resolve(&self) -> io::Result<()> {
+        let mut each = Vec::new();
+        if let Some(replicas) = &self.replicas {
+            // The name may be newer than the cluster's objects.
+            each = resolve(replicas).await.unwrap_or_default();
+        }
+        let any = resolve(&self.host).await?;
+        let mut known = self.known();
+        if each.is_empty() {
+            known.learn(&any);
+        } else {
+            known.learn(&each);
+            known.any = any;
+        }
+        Ok(())
     }
 }
 
@@ -82,8 +150,8 @@ pub(super) async fn connect(target: &Target, ca: &Path, credentials: Option<&Cre
     }
     let endpoint = Endpoint::from(target.uri.clone())
         .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_PATIENCE)
+        .http2_keep_alive_interval(NODE_PING.every)
+        .keep_alive_timeout(NODE_PING.patience)
         .keep_alive_while_idle(true)
         .tls_config(tls)
         .context("the CA or the certificate cannot be used")?;
@@ -123,24 +191,86 @@ impl Service<Uri> for Dial {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let target = self.0.clone();
-        Box::pin(async move {
-            let mut addresses = resolve(&target.host).await?;
-            // Any replica will do: each node begins with another.
-            let random = RandomState::new();
-            addresses.sort_by_cached_key(|address| random.hash_one(address));
-            let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", target.host));
-            for address in addresses {
-                match timeout(TCP, TcpStream::connect(SocketAddr::new(address, target.port))).await {
-                    Ok(Ok(stream)) => {
-                        stream.set_nodelay(true)?;
-                        return Ok(TokioIo::new(stream));
+        Box::pin(async move { target.dial().await.map(TokioIo::new) })
+    }
+}
+
+impl Target {
+    fn has_any(&self, spare: usize) -> bool {
+        spare > 0 && !self.known().any.is_empty()
+    }
+
+    /// The first connection that comes about. Who is known is tried at once, names are asked meanwhile, and who does not answer
+    /// is not waited for before the next is tried.
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let mut waiting: VecDeque<IpAddr> = self.known().each.iter().copied().collect();
+        let mut tried: BTreeSet<IpAddr> = BTreeSet::new();
+        let mut attempts = JoinSet::new();
+        let mut names = pin!(timeout(NAMES, self.resolve()));
+        let mut names_answered = false;
+        let mut next = Instant::now();
+        let mut spare = SPARE;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", self.host));
+        while !(names_answered && waiting.is_empty() && attempts.is_empty()) || self.has_any(spare) {
+            tokio::select! {
+                // Who is known is tried before names have answered.
+                biased;
+                () = sleep_until(next), if !waiting.is_empty() || self.has_any(spare) => {
+                    if let Some(address) = waiting.pop_front() {
+                        tried.insert(address);
+                        attempts.spawn(attempt(address, self.port));
+                    } else {
+                        spare -= 1;
+                        let known = self.known();
+                        if let Some(address) = known.any.get(spare % known.any.len().max(1)) {
+                            attempts.spawn(attempt(*address, self.port));
+                        }
                     }
-                    Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
-                    Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
+                    next = Instant::now() + pace::STAGGER;
+                }
+                Some(ended) = attempts.join_next(), if !attempts.is_empty() => match ended {
+                    Ok(Ok((address, stream))) => {
+                        // Which one an address of any led to is not known.
+                        if !self.known().any.contains(&address) {
+                            self.known().used(address);
+                        }
+                        stream.set_nodelay(true)?;
+                        return Ok(stream);
+                    }
+                    Ok(Err(error)) => {
+                        last = error;
+                        next = Instant::now();
+                    }
+                    Err(error) => last = io::Error::other(error),
+                },
+                found = &mut names, if !names_answered => {
+                    names_answered = true;
+                    match found {
+                        Ok(Ok(())) => {
+                            let known = self.known();
+                            waiting = known.each.iter().copied().filter(|one| !tried.contains(one)).collect();
+                        }
+                        Ok(Err(error)) if tried.is_empty() && waiting.is_empty() => last = error,
+                        Err(_) if tried.is_empty() && waiting.is_empty() => {
+                            last = io::Error::new(io::ErrorKind::TimedOut, format!("nobody tells where {} is", self.host));
+                        }
+                        Ok(Err(_)) | Err(_) => {}
+                    }
                 }
             }
-            Err(last)
-        })
+        }
+        Err(last)
+    }
+}
+
+async fn attempt(address: IpAddr, port: u16) -> io::Result<(IpAddr, TcpStream)> {
+    match timeout(TCP, TcpStream::connect(SocketAddr::new(address, port))).await {
+        Ok(Ok(stream)) => Ok((address, stream)),
+        Ok(Err(error)) => Err(io::Error::new(error.kind(), format!("{address}: {error}"))),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("{address} does not answer"),
+        )),
     }
 }
 
@@ -174,5 +304,76 @@ mod tests {
             let error = Target::parse(wrong).unwrap_err().to_string();
             assert!(error.contains("https://NAME:PORT"), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn the_next_attempt_begins_with_another_replica() {
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let mut known = Known::default();
+        known.learn(&[address(1), address(2), address(2)]);
+        assert_eq!(known.each.len(), 2);
+        known.used(address(1));
+        assert_eq!(known.each, [address(2), address(1)]);
+        known.learn(&[address(1), address(2)]);
+        assert_eq!(known.each, [address(2), address(1)], "who is known keeps its place");
+        known.used(address(2));
+        known.learn(&[address(2), address(3)]);
+        assert_eq!(known.each, [address(3), address(2)], "who is gone is forgotten");
+    }
+
+    fn target(addresses: &[IpAddr], port: u16) -> Target {
+        let target = Target::parse(&format!("https://127.0.0.1:{port}")).unwrap();
+        target.known().each = addresses.to_vec();
+        target
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_does_not_answer_holds_nobody_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // A queue that is full answers nothing, as a machine that is gone.
+        let silent = tokio::net::TcpSocket::new_v4().unwrap();
+        silent.bind(SocketAddr::from(([127, 0, 0, 2], port))).unwrap();
+        let silent = silent.listen(0).unwrap();
+        let mut full = Vec::new();
+        while let Ok(stream) = timeout(
+            Duration::from_millis(200),
+            TcpStream::connect(silent.local_addr().unwrap()),
+        )
+        .await
+        {
+            full.push(stream);
+        }
+        let target = target(&[[127, 0, 0, 2].into(), [127, 0, 0, 1].into()], port);
+        let begun = Instant::now();
+        let stream = target.dial().await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
+        assert!(begun.elapsed() < pace::STAGGER * 4, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_names_do_not_tell_of_yet_is_found_behind_the_address_of_any() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Nobody tells where this is.
+        let target = Target::parse(&format!("https://nowhere.invalid:{port}")).unwrap();
+        target.known().each = vec![[127, 0, 0, 3].into()];
+        target.known().any = vec![[127, 0, 0, 1].into()];
+        let stream = target.dial().await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(target.known().each, [IpAddr::from([127, 0, 0, 3])]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_and_the_next_is_tried_at_once() {
+        let port = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let error = target(&[[127, 0, 0, 3].into()], port).dial().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(error.to_string().starts_with("127.0.0."), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use pierhead_model::{DataPathReport, Snapshot};
 use pierhead_protocol::{Client, DeltaRequest, DeltaResponse, Received, ResourceId, SnapshotsClient};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status};
 
@@ -31,6 +31,8 @@ use self::link::State;
 
 /// How long the controller may take to open the stream.
 const OPENING: Duration = Duration::from_secs(10);
+/// How often it is asked anew where replicas of the controller are, while one of them is there.
+const NAMES: Duration = Duration::from_secs(5);
 /// How often a change is made smaller by what cannot be used of it, before it is left at that.
 const ATTEMPTS: usize = 3;
 /// How often a renewal of the certificate that failed is tried again.
@@ -220,6 +222,8 @@ impl Way {
             .map_err(|_| anyhow!("the controller opens no stream within {OPENING:?}"))??
             .into_inner();
         self.connected(&credentials);
+        let target = target.clone();
+        let mut names = interval(NAMES);
         let mut renewal = Instant::now() + credentials.renewed_in(Timestamp::now());
         loop {
             tokio::select! {
@@ -239,6 +243,13 @@ impl Way {
                     if let Some(report) = self.client.report() {
                         requests.send(report).context("the stream ended")?;
                     }
+                }
+                _ = names.tick() => {
+                    // When it must be known it may be too late to ask.
+                    let target = target.clone();
+                    tokio::spawn(async move {
+                        let _ = target.resolve().await;
+                    });
                 }
                 () = sleep_until(renewal) => {
                     match self.renew().await {

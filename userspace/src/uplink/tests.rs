@@ -202,6 +202,7 @@ fn snapshot(nets: &[&str]) -> Arc<Snapshot> {
     let ownership = Ownership {
         on_miss: OnMiss::Drop,
         announcer: None,
+        round: 0,
     };
     let owned = nets
         .iter()

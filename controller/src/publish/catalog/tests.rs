@@ -71,6 +71,7 @@ fn what_somebody_lacks_is_told_by_what_he_holds() {
     let ownership = Ownership {
         on_miss: OnMiss::Drop,
         announcer: None,
+        round: 0,
     };
     catalog.publish(&Numbered {
         version: 1,

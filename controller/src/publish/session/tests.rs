@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use pierhead_model::{BindAddress, BindPort, Certificate, CertificateId, PrivateKey, Snapshot, Transport};
+use pierhead_model::{
+    Announcer, BindAddress, BindPort, Certificate, CertificateId, OnMiss, OwnedPrefix, Ownership, PrivateKey, Snapshot,
+    Transport,
+};
 use pierhead_protocol::{Client, Received};
 
 use super::{super::Numbered, *};
@@ -113,6 +116,39 @@ fn nothing_is_sent_before_the_node_has_spoken_and_a_snapshot_is_there() {
     assert_eq!(wire.next(), None, "there is nothing: the node keeps what it has");
     wire.publish(&["a"]);
     assert_eq!(wire.deliver(), Some(snapshot(&["a"])));
+}
+
+#[test]
+fn a_node_says_when_it_comes_what_it_announces() {
+    let owned = [
+        ("10.0.0.1/32", "node-1"),
+        ("10.0.0.2/32", "node-2"),
+        ("2001:db8::1/128", "node-1"),
+    ];
+    let owned = owned.map(|(prefix, node)| {
+        let ownership = Ownership {
+            on_miss: OnMiss::Drop,
+            announcer: Some(Announcer::Node(node.into())),
+            round: 0,
+        };
+        (OwnedPrefix(prefix.parse().unwrap()), ownership)
+    });
+    let kept = Snapshot {
+        owned: owned.into(),
+        ..Snapshot::default()
+    };
+    let mut wire = Wire::new();
+    wire.client = Client::new("node-1", "test").with_snapshot(&kept.into());
+    wire.connect();
+    let announced: Vec<String> = wire.state.announced.iter().map(ToString::to_string).collect();
+    assert_eq!(announced, ["10.0.0.1", "2001:db8::1"]);
+    // Later on the controller's word counts.
+    wire.publish(&["a"]);
+    wire.deliver().unwrap();
+    wire.applied();
+    assert_eq!(wire.state.announced.len(), 2);
+    wire.connect();
+    assert!(wire.state.announced.is_empty(), "there it holds none any more");
 }
 
 #[test]

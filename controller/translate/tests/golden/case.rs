@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use jiff::Timestamp;
-use pierhead_translate::{Bundle, ObjectName, Settings, World};
+use pierhead_model::OwnedPrefix;
+use pierhead_translate::{Bundle, Held, ObjectName, Settings, World};
 use serde::Deserialize;
 
 use crate::objects::{documents, put};
@@ -27,6 +28,8 @@ pub(crate) struct Options {
     address_pools: Vec<String>,
     machine_addresses: Option<Vec<IpAddr>>,
     nodes: Option<Vec<String>>,
+    /// Who announced an address until now.
+    held: BTreeMap<String, Vec<String>>,
     allocations: BTreeMap<String, Vec<IpAddr>>,
     service_ports: Option<(u16, u16)>,
     /// False: as a replica that is not the leader.
@@ -69,6 +72,14 @@ impl Options {
                 .nodes
                 .as_ref()
                 .map(|names| names.iter().map(|name| name.as_str().into()).collect()),
+            held: self
+                .held
+                .iter()
+                .map(|(address, by)| {
+                    let by = by.iter().map(|name| name.as_str().into()).collect();
+                    (OwnedPrefix(address.parse().expect("a prefix")), Held { by, round: 0 })
+                })
+                .collect(),
             machine_addresses: self
                 .machine_addresses
                 .clone()

@@ -78,10 +78,17 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "node-cut-off",
-        about: "the node that announces the address, and is not the leading controller's, loses its link",
+        about: "the node that announces the address, and is not the leading controller's, loses its link and gets it back",
         may_lose: stage::IN_FLIGHT,
         may_last: Duration::from_secs(3),
         run: nodes::cut_off,
+    },
+    Fault {
+        name: "node-cut-off-with-leader",
+        about: "the node that announces the address, and has the leading controller, loses its link and gets it back",
+        may_lose: stage::IN_FLIGHT,
+        may_last: Duration::from_secs(3),
+        run: nodes::cut_off_with_leader,
     },
     Fault {
         name: "backend-rolled",

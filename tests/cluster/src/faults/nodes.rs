@@ -60,18 +60,36 @@ fn restarts(stage: &Stage<'_>) -> Result<i64> {
         .sum())
 }
 
+/// The node that announces the address; the leading controller is on the other one.
 pub(super) fn cut_off(stage: &Stage<'_>) -> Result<()> {
     let node = stage.lab.announcer(stage.address)?;
     stage.lab.lead_elsewhere(&node)?;
-    stage.lab.link(&node, false)?;
+    cut(stage, &node)
+}
+
+/// The same, and the leading controller is on it.
+pub(super) fn cut_off_with_leader(stage: &Stage<'_>) -> Result<()> {
+    let node = stage.lab.announcer(stage.address)?;
+    stage.lab.lead_on(&node)?;
+    cut(stage, &node)
+}
+
+/// Another node has the address then, and keeps it when this one is back.
+fn cut(stage: &Stage<'_>, node: &str) -> Result<()> {
+    stage.lab.link(node, false)?;
     std::thread::sleep(CUT);
     let moved = stage.lab.announcer(stage.address);
-    stage.lab.link(&node, true)?;
+    stage.lab.link(node, true)?;
     let moved = moved.context("nobody announces the address while the node is away")?;
     ensure!(
         moved != node,
         "{node} still announces the address, though it is cut off"
     );
     std::thread::sleep(CUT);
+    let answers = stage.lab.answers(stage.address)?;
+    ensure!(
+        answers == [stage.lab.mac(&moved)?].into(),
+        "{moved} had the address while {node} was away, and now {answers:02x?} answer for it"
+    );
     Ok(())
 }

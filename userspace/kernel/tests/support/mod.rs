@@ -229,6 +229,7 @@ impl Snap {
         let ownership = Ownership {
             on_miss: miss,
             announcer: None,
+            round: 0,
         };
         self.0.owned.insert(OwnedPrefix(prefix.parse().unwrap()), ownership);
         self

@@ -154,6 +154,7 @@ wire_struct! {
     Ownership as OwnershipMessage {
         on_miss: u32 [uint32, tag = "1"],
         announcer: Option<AnnouncerMessage> [message, optional, tag = "2"],
+        round: u32 [uint32, tag = "3"],
     }
 }
 
