@@ -116,25 +116,28 @@ pub(crate) async fn serve<S: Stream>(wire: Wire<S>, cx: Rc<Context>) {
                     Phase::Idle => cx.local().lately().max(since),
                     _ => cx.local().now(),
                 };
-                driver.pass((now - since).as_secs() as u32);
-                since = now;
+                // Whole seconds: phases may change many times in one.
+                let passed = (now - since).as_secs();
+                driver.pass(passed as u32);
+                since += Duration::from_secs(passed);
                 timer.set(Some(now + wait));
             }
             if timer.poll(task).is_pending() {
                 return Poll::Pending;
             }
-            since = Instant::now();
+            let now = Instant::now();
+            driver.pass((now - since).as_secs() as u32);
+            since = now;
             match phase {
                 Phase::Busy => {
                     phase = Phase::Pinged;
-                    driver.pass(PING_EVERY.as_secs() as u32);
                     driver.ping();
-                    timer.set(Some(since + PING_LIMIT));
+                    timer.set(Some(now + PING_LIMIT));
                 }
                 Phase::Idle if !leaving => {
                     leaving = true;
                     driver.leave();
-                    timer.set(Some(since + FAREWELL));
+                    timer.set(Some(now + FAREWELL));
                 }
                 Phase::Greeting | Phase::Idle | Phase::Pinged | Phase::Broken => return Poll::Ready(None),
             }
