@@ -56,7 +56,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "test",
-        about: "checks and tests, all of them; or by name: lint pure packets wire cluster",
+        about: "checks and tests, all of them; or by name: lint pure packets wire cluster counters",
         run: test::run,
     },
     Verb {

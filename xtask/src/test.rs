@@ -11,7 +11,7 @@ use cargo_metadata::{Message, TargetKind};
 
 use crate::cluster::stage;
 use crate::sh::say;
-use crate::{codegen, dashboard, ebpf, edges, setup, sh, tidy};
+use crate::{bench, codegen, dashboard, ebpf, edges, setup, sh, tidy};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Tier {
@@ -25,6 +25,8 @@ enum Tier {
     Wire,
     /// A real Kubernetes cluster of two nodes, Pierhead installed on it.
     Cluster,
+    /// Instructions per request of the program as it is shipped, against the committed baseline.
+    Counters,
 }
 
 const TIERS: &[(&str, Tier)] = &[
@@ -33,6 +35,7 @@ const TIERS: &[(&str, Tier)] = &[
     ("packets", Tier::Packets),
     ("wire", Tier::Wire),
     ("cluster", Tier::Cluster),
+    ("counters", Tier::Counters),
 ];
 
 /// A compiled test program.
@@ -48,10 +51,12 @@ struct Program {
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let tiers = wanted(args)?;
     let started = Instant::now();
-    let in_kernel = tiers.iter().any(|tier| *tier >= Tier::Packets);
+    let in_kernel = tiers
+        .iter()
+        .any(|tier| matches!(tier, Tier::Packets | Tier::Wire | Tier::Cluster));
     if in_kernel && !sh::is_root() {
         bail!(
-            "all tiers but lint and pure load eBPF and make network namespaces: run as root, or name `lint pure` only"
+            "packets, wire and cluster load eBPF and make network namespaces: run as root, or name `lint pure counters` only"
         );
     }
     setup::tools()?;
@@ -62,9 +67,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if tiers.contains(&Tier::Lint) {
         lint()?;
     }
-    let tested: Vec<Tier> = tiers.into_iter().filter(|tier| *tier != Tier::Lint).collect();
+    let is_tested = |tier: &Tier| !matches!(tier, Tier::Lint | Tier::Counters);
+    let tested: Vec<Tier> = tiers.iter().copied().filter(is_tested).collect();
     if !tested.is_empty() {
         test(&tested)?;
+    }
+    if tiers.contains(&Tier::Counters) {
+        bench::counters()?;
     }
     say(&format!("all good after {}", shown(started.elapsed())));
     Ok(())
@@ -74,7 +83,7 @@ fn wanted(args: &[String]) -> Result<Vec<Tier>> {
     let mut tiers = Vec::new();
     for arg in args {
         let Some(&(_, tier)) = TIERS.iter().find(|(name, _)| name == arg) else {
-            bail!("no tier `{arg}`: there are lint, pure, packets, wire and cluster");
+            bail!("no tier `{arg}`: there are lint, pure, packets, wire, cluster and counters");
         };
         tiers.push(tier);
     }
@@ -291,7 +300,14 @@ mod tests {
 
     #[test]
     fn no_word_means_every_tier() {
-        let every = [Tier::Lint, Tier::Pure, Tier::Packets, Tier::Wire, Tier::Cluster];
+        let every = [
+            Tier::Lint,
+            Tier::Pure,
+            Tier::Packets,
+            Tier::Wire,
+            Tier::Cluster,
+            Tier::Counters,
+        ];
         assert_eq!(wanted(&words("")).unwrap(), every);
         assert_eq!(wanted(&words("wire pure")).unwrap(), [Tier::Pure, Tier::Wire]);
         assert!(wanted(&words("wires")).is_err());

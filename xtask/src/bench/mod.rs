@@ -39,6 +39,46 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     setup::tools()?;
     setup::debian_packages(PROGRAMS)?;
+    let mut command = rigs()?;
+    if !rig.is_empty() {
+        command.arg(rig).arg("--envoy").arg(envoy()?);
+        command.arg("--out").arg(sh::target_dir().join("bench/results"));
+        command.arg("--baseline").arg(baseline());
+    }
+    // What is said on the command line beats what is said here.
+    sh::run(command.args(args.iter().skip(1)))?;
+    for (_, package, bench) in CRATES.iter().filter(|one| one.0 == rig || rig == "all") {
+        sh::run(sh::cargo().args(["bench", "--package", package, "--bench", bench]))?;
+    }
+    Ok(())
+}
+
+/// What a request costs, against the committed baseline: the one rig that tests can rely on, for it needs no quiet machine.
+///
+/// # Errors
+/// When something costs more than it did; `cargo xtask bench counters --peers pierhead --update` says that it should.
+pub(crate) fn counters() -> Result<()> {
+    let valgrind: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(_, package)| *package == "valgrind")
+        .copied()
+        .collect();
+    setup::debian_packages(&valgrind)?;
+    let mut command = rigs()?;
+    command
+        .args(["counters", "--peers", "pierhead", "--baseline"])
+        .arg(baseline());
+    sh::run(&mut command).context(
+        "if it is to be so: `cargo xtask bench counters --peers pierhead --update`, and commit benches/baseline.json",
+    )
+}
+
+fn baseline() -> PathBuf {
+    sh::root().join("benches/baseline.json")
+}
+
+/// Builds the program as it is shipped, and the rigs; what runs them.
+fn rigs() -> Result<Command> {
     ebpf::build()?;
     sh::run(sh::cargo().args([
         "build",
@@ -50,17 +90,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     ]))?;
     let mut command = Command::new(sh::target_dir().join("release/pierhead-benches"));
     command.current_dir(sh::root());
-    if !rig.is_empty() {
-        command.arg(rig).arg("--envoy").arg(envoy()?);
-        command.arg("--out").arg(sh::target_dir().join("bench/results"));
-        command.arg("--baseline").arg(sh::root().join("benches/baseline.json"));
-    }
-    // What is said on the command line beats what is said here.
-    sh::run(command.args(args.iter().skip(1)))?;
-    for (_, package, bench) in CRATES.iter().filter(|one| one.0 == rig || rig == "all") {
-        sh::run(sh::cargo().args(["bench", "--package", package, "--bench", bench]))?;
-    }
-    Ok(())
+    Ok(command)
 }
 
 /// The Envoy binary, in a Python environment below the target folder; installed when missing.
