@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -200,13 +200,19 @@ impl Target {
         spare > 0 && !self.known().any.is_empty()
     }
 
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let target = self.clone();
+        self.dial_asking(async move { target.resolve().await }).await
+    }
+
     /// The first connection that comes about. Who is known is tried at once, names are asked meanwhile, and who does not answer
     /// is not waited for before the next is tried.
-    async fn dial(&self) -> io::Result<TcpStream> {
+    async fn dial_asking(&self, names: impl Future<Output = io::Result<()>> + Send + 'static) -> io::Result<TcpStream> {
         let mut waiting: VecDeque<IpAddr> = self.known().each.iter().copied().collect();
         let mut tried: BTreeSet<IpAddr> = BTreeSet::new();
         let mut attempts = JoinSet::new();
-        let mut names = pin!(timeout(NAMES, self.resolve()));
+        // A task, for the answer counts also when somebody known is faster: who is known may not be who leads.
+        let mut names = tokio::spawn(timeout(NAMES, names));
         let mut names_answered = false;
         let mut next = Instant::now();
         let mut spare = SPARE;
@@ -246,15 +252,16 @@ impl Target {
                 found = &mut names, if !names_answered => {
                     names_answered = true;
                     match found {
-                        Ok(Ok(())) => {
+                        Ok(Ok(Ok(()))) => {
                             let known = self.known();
                             waiting = known.each.iter().copied().filter(|one| !tried.contains(one)).collect();
                         }
-                        Ok(Err(error)) if tried.is_empty() && waiting.is_empty() => last = error,
-                        Err(_) if tried.is_empty() && waiting.is_empty() => {
+                        Ok(Ok(Err(error))) if tried.is_empty() && waiting.is_empty() => last = error,
+                        Ok(Err(_)) if tried.is_empty() && waiting.is_empty() => {
                             last = io::Error::new(io::ErrorKind::TimedOut, format!("nobody tells where {} is", self.host));
                         }
-                        Ok(Err(_)) | Err(_) => {}
+                        Ok(Ok(Err(_)) | Err(_)) => {}
+                        Err(error) => last = io::Error::other(error),
                     }
                 }
             }
@@ -362,6 +369,26 @@ mod tests {
         let stream = target.dial().await.unwrap();
         assert_eq!(stream.peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
         assert_eq!(target.known().each, [IpAddr::from([127, 0, 0, 3])]);
+    }
+
+    #[tokio::test]
+    async fn names_are_heard_although_somebody_known_was_faster() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = target(&[[127, 0, 0, 1].into()], listener.local_addr().unwrap().port());
+        let leader = IpAddr::from([127, 0, 0, 9]);
+        let told = target.clone();
+        let names = async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            told.known().learn(&[[127, 0, 0, 1].into(), leader]);
+            Ok(())
+        };
+        target.dial_asking(names).await.unwrap();
+        let heard = async {
+            while !target.known().each.contains(&leader) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(2), heard).await.unwrap();
     }
 
     #[tokio::test]
