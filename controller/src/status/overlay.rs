@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pierhead_gateway_api::{Condition, ConditionStatus, GatewayStatus, ListenerSetStatus, ListenerStatus};
-use pierhead_model::{BindAddress, DataPath, ListenerId, ListenerKind, Origin, OwnedPrefix, Snapshot};
+use pierhead_model::{
+    Announcer, BindAddress, BindKey, DataPath, ListenerId, ListenerKind, Origin, OwnedPrefix, Snapshot,
+};
 use pierhead_protocol::{ResourceId, ResourceName};
 
 use crate::nodes::Nodes;
@@ -34,6 +36,8 @@ impl Truth {
             for (key, bind) in &snapshot.binds {
                 let refused = node.nacks.get(&ResourceId::Bind(*key).name()).cloned();
                 let unserved = || match node.paths.get(key) {
+                    // Not to be served there: sockets can be bound only where the address is.
+                    Some((DataPath::None, _)) if is_elsewhere(snapshot, key, name) => None,
                     Some((DataPath::None, why)) => Some(format!("{key} is not served: {why}")),
                     _ => None,
                 };
@@ -101,6 +105,18 @@ impl Truth {
     }
 }
 
+/// Whether a node other than this one was elected for the address of the bind.
+fn is_elsewhere(snapshot: &Snapshot, bind: &BindKey, node: &str) -> bool {
+    let BindAddress::Ip(ip) = bind.address else {
+        return false;
+    };
+    let ownership = snapshot.owned.get(&OwnedPrefix(ip.into()));
+    match ownership.and_then(|owned| owned.announcer.as_ref()) {
+        Some(Announcer::Node(elected)) => **elected != *node,
+        Some(Announcer::Here) | None => false,
+    }
+}
+
 /// A bad certificate is refused by its own name.
 fn certificates(kind: &ListenerKind) -> Vec<ResourceName> {
     match kind {
@@ -130,7 +146,7 @@ fn deny(conditions: &mut [Condition], why: &str) {
 mod tests {
     use jiff::Timestamp;
     use pierhead_model::{
-        Bind, BindKey, BindPort, HostPattern, HostSelection, HttpOptions, Limits, Listener, Transport,
+        Bind, BindPort, HostPattern, HostSelection, HttpOptions, Limits, Listener, OnMiss, Ownership, Transport,
     };
 
     use super::*;
@@ -260,5 +276,22 @@ mod tests {
             }),
             ["False Pending no node is connected: nobody serves it yet"; 3],
         );
+    }
+
+    #[test]
+    fn a_node_need_not_serve_an_address_that_another_was_elected_for() {
+        let nodes = nodes(|node| node.paths = serves_not(80, "no such address"));
+        let faults = |elected: &str| {
+            let mut snapshot = snapshot();
+            let ownership = Ownership {
+                on_miss: OnMiss::Drop,
+                announcer: Some(Announcer::Node(elected.into())),
+                round: 0,
+            };
+            let prefix = OwnedPrefix("10.0.0.1/32".parse().unwrap());
+            snapshot.owned = [(prefix, ownership)].into_iter().collect();
+            Truth::of(&snapshot, &nodes).faults().count()
+        };
+        assert_eq!((faults("n1"), faults("n2")), (1, 0));
     }
 }
