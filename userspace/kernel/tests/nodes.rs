@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use host::{Host, dial, exchange, read_line, tcp_echo};
+use host::{Host, dial, exchange, read_line, tcp_echo, udp_named};
 use pierhead_kernel::{Counters, Kernel, Mode, Options, uninstall};
 use pierhead_model::{DataPath, OnMiss, Transport};
 use support::{Snap, bind, counter, in_netns, ip, share};
@@ -70,7 +70,7 @@ impl Node {
         });
         for at in [PODS[number - 1], PODS6[number - 1]] {
             tcp_echo(&pod, at);
-            udp_named(&pod, at, number);
+            udp_named(&pod, at, vec![number as u8]);
         }
         Self { host, pod }
     }
@@ -109,21 +109,6 @@ impl Drop for Node {
             let _ = uninstall();
         });
     }
-}
-
-/// Answers with its number and what it was sent.
-fn udp_named(on: &Host, address: &str, number: usize) {
-    let address: SocketAddr = address.parse().unwrap();
-    on.does(move || {
-        let socket = UdpSocket::bind(address).unwrap();
-        thread::spawn(move || {
-            let mut buffer = [0; 2_048];
-            while let Ok((n, from)) = socket.recv_from(&mut buffer) {
-                let answer = [&[number as u8], &buffer[..n]].concat();
-                socket.send_to(&answer, from).unwrap();
-            }
-        });
-    });
 }
 
 struct Street {

@@ -117,13 +117,18 @@ pub fn tcp_echo(on: &Host, address: &str) {
 }
 
 pub fn udp_echo(on: &Host, address: &str) {
+    udp_named(on, address, Vec::new());
+}
+
+/// Answers with its name and what it was sent.
+pub fn udp_named(on: &Host, address: &str, name: Vec<u8>) {
     let address: SocketAddr = address.parse().unwrap();
     on.does(move || {
         let socket = UdpSocket::bind(address).unwrap();
         thread::spawn(move || {
             let mut buffer = [0; 2_048];
             while let Ok((n, from)) = socket.recv_from(&mut buffer) {
-                socket.send_to(&buffer[..n], from).unwrap();
+                socket.send_to(&[&name, &buffer[..n]].concat(), from).unwrap();
             }
         });
     });
