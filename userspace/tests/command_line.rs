@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use program::Program;
 use tempfile::TempDir;
 
 const GATE: &str = "
@@ -71,7 +74,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 struct Running {
-    child: Child,
+    program: Program,
     admin: SocketAddr,
     folder: TempDir,
     state: TempDir,
@@ -89,7 +92,7 @@ impl Running {
             .spawn()
             .unwrap();
         Self {
-            child,
+            program: Program(child),
             admin,
             folder,
             state,
@@ -126,17 +129,8 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn stop(mut self) -> i32 {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        self.child.wait().unwrap().code().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Ended already where `stop` was called.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn stop(self) -> i32 {
+        self.program.stop()
     }
 }
 
@@ -309,7 +303,7 @@ fn what_is_not_urgent_makes_way_for_the_workers() {
     let running = Running::start(&[("gate.yaml", &GATE.replace("PORT", &port))], &[]);
     running.ready();
     let own = rustix::process::getpriority_process(None).unwrap();
-    let threads = threads(running.child.id());
+    let threads = threads(running.program.0.id());
     let nice = |prefix: &str| {
         let mut found = threads.iter().filter(|(name, _)| name.starts_with(prefix));
         found

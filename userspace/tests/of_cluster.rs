@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/program.rs"]
+mod program;
 #[allow(dead_code, reason = "shared with the controller's own tests, which use all of it")]
 #[path = "../../controller/tests/api_server/server.rs"]
 mod server;
@@ -11,11 +13,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use program::Program;
 use serde_json::Value;
 use server::{ApiServer, eventually};
 use tempfile::TempDir;
@@ -117,7 +119,7 @@ fn get(port: u16, path: &str) -> Option<(u16, String)> {
 }
 
 struct Standalone {
-    child: Child,
+    program: Program,
     admin: SocketAddr,
     log: PathBuf,
     _state: TempDir,
@@ -143,7 +145,7 @@ impl Standalone {
             .spawn()
             .unwrap();
         Self {
-            child,
+            program: Program(child),
             admin,
             log,
             _state: state,
@@ -163,17 +165,8 @@ impl Standalone {
         assert!(said.is_ok(), "{}", fs::read_to_string(&self.log).unwrap_or_default());
     }
 
-    fn stop(mut self) -> i32 {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        self.child.wait().unwrap().code().unwrap()
-    }
-}
-
-impl Drop for Standalone {
-    fn drop(&mut self) {
-        // Ended already where `stop` was called.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn stop(self) -> i32 {
+        self.program.stop()
     }
 }
 
