@@ -165,30 +165,47 @@ mod tests {
             turned.reverse();
             prop_assert_eq!(identities(&nodes, 1021, seed), identities(&turned, 1021, seed));
         }
+    }
 
-        #[test]
-        fn a_leaver_moves_little_but_its_own(seed: u64, n in 2u64..40) {
-            let nodes = equal(n, seed);
-            let size = table_size(nodes.len());
-            let before = identities(&nodes, size, seed);
-            let after = identities(&nodes[1..], size, seed);
-            let gone = Some(nodes[0].identity);
-            let moved = before.iter().zip(&after).filter(|(b, a)| **b != gone && b != a).count() as f64;
-            // The paper measures about 1 % at 100 slots per endpoint; small tables are noisier, and of thousands of seeds some
-            // reach 5 %. Hashing by remainder would move nearly all.
-            prop_assert!(moved <= 0.1 * f64::from(size), "{moved} of {size} moved with {n} endpoints");
-        }
+    const SETS: u64 = 2_000;
 
-        #[test]
-        fn a_doubled_weight_takes_only_for_itself(seed: u64, n in 3u64..20) {
-            let mut nodes = equal(n, seed);
-            let size = table_size(nodes.len());
-            let before = identities(&nodes, size, seed);
-            nodes[0].weight = 2;
-            let after = identities(&nodes, size, seed);
-            let winner = Some(nodes[0].identity);
-            let moved = before.iter().zip(&after).filter(|(b, a)| b != a && **a != winner).count() as f64;
-            prop_assert!(moved <= 0.25 * f64::from(size), "{moved} of {size} moved between others");
-        }
+    /// How much of a table moves between those that stay, as shares of it, least first: for [`SETS`] sets of `from` to 39
+    /// equal endpoints, always the same ones. Single tables may be unlucky (two walks of one step), so what holds of all of
+    /// them is a distribution, and a new seed in each run would fail once in a while.
+    fn moved(from: u64, change: impl Fn(&mut Vec<Node>)) -> Vec<f64> {
+        let mut shares: Vec<f64> = (0..SETS)
+            .map(|i| {
+                let nodes = equal(from + i % (40 - from), mix(i));
+                let mut changed = nodes.clone();
+                change(&mut changed);
+                let size = table_size(nodes.len());
+                let (before, after) = (identities(&nodes, size, mix(i)), identities(&changed, size, mix(i)));
+                let first = Some(nodes[0].identity);
+                let moved = |(b, a): &(&Option<u64>, &Option<u64>)| b != a && **b != first && **a != first;
+                before.iter().zip(&after).filter(moved).count() as f64 / f64::from(size)
+            })
+            .collect();
+        shares.sort_by(f64::total_cmp);
+        shares
+    }
+
+    /// The paper measures about 1 % at 100 slots per endpoint; small tables are noisier. Hashing by remainder would move
+    /// nearly all.
+    fn assert_little(shares: &[f64]) {
+        let at = |quantile: f64| shares[(quantile * (shares.len() - 1) as f64) as usize];
+        let seen = (at(0.5), at(0.99), at(1.0));
+        assert!(seen.0 <= 0.02 && seen.1 <= 0.04 && seen.2 <= 0.2, "{seen:?}");
+    }
+
+    #[test]
+    fn a_leaver_moves_little_but_its_own() {
+        assert_little(&moved(2, |nodes| {
+            nodes.remove(0);
+        }));
+    }
+
+    #[test]
+    fn a_doubled_weight_takes_only_for_itself() {
+        assert_little(&moved(3, |nodes| nodes[0].weight = 2));
     }
 }
