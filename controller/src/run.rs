@@ -9,7 +9,7 @@ use pierhead_translate::Settings;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::cluster::{ClusterSource, Part, SourceOptions, StartError, connect};
+use crate::cluster::{ClusterSource, Handover, Part, SourceOptions, StartError, connect};
 use crate::counters::Counters;
 use crate::identity::{ApiReviewer, ApiVault, Identity, Keeper};
 use crate::nodes::{Nodes, Registry};
@@ -135,6 +135,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
     let decides = gather::decides(&mut tasks, signs);
 
     let (seen, standings) = mpsc::unbounded_channel();
+    let handover = Arc::<Handover>::default();
     let source = SourceOptions {
         kubeconfig: options.kubeconfig,
         settings,
@@ -146,6 +147,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
         elects: !is_local,
         leader: decides,
         standings: seen,
+        handover: Arc::clone(&handover),
         snapshots,
     };
     let source = ClusterSource::start_part(source, part).await?;
@@ -158,6 +160,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
         nodes: nodes.clone(),
         leader: source.decides(),
         standings,
+        handover,
         controller,
         counters: Arc::clone(&counters),
         problems,

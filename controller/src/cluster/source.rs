@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,18 @@ pub(crate) enum Signal {
     Stop,
 }
 
+/// Taken while objects that were seen and what they came to are passed on, and while both are received: whoever has one of them
+/// has the other. A status that is newer than the object it is written to would be refused as a conflict.
+#[derive(Debug, Default)]
+pub(crate) struct Handover(Mutex<()>);
+
+impl Handover {
+    pub(crate) fn take(&self) -> MutexGuard<'_, ()> {
+        // Nothing is guarded that a panic could leave half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a source needs besides its options when it is a part of a controller.
 pub(crate) struct Part {
     pub(crate) client: Client,
@@ -73,6 +85,7 @@ pub(crate) struct Part {
     pub(crate) elects: bool,
     pub(crate) leader: watch::Receiver<bool>,
     pub(crate) standings: async_mpsc::UnboundedSender<Vec<Standings>>,
+    pub(crate) handover: Arc<Handover>,
     /// Where snapshots go, as long as this replica leads; what stands there before the first is left alone.
     pub(crate) snapshots: watch::Sender<Option<Numbered>>,
 }
@@ -89,6 +102,7 @@ impl ClusterSource {
             elects: false,
             leader: watch::channel(true).1,
             standings: async_mpsc::unbounded_channel().0,
+            handover: Arc::default(),
             snapshots: watch::Sender::new(None),
         };
         Self::start_part(options, part).await
@@ -158,6 +172,7 @@ impl Engine {
             sent: false,
             decided,
             standings: part.standings,
+            handover: part.handover,
             first: Some(first),
             published: None,
             snapshots: part.snapshots,
@@ -233,6 +248,7 @@ struct Translator {
     sent: bool,
     decided: watch::Sender<bool>,
     standings: async_mpsc::UnboundedSender<Vec<Standings>>,
+    handover: Arc<Handover>,
     first: Option<First>,
     /// There is one from the first translation on.
     published: Option<watch::Sender<Arc<Published>>>,
@@ -267,12 +283,17 @@ impl Translator {
             let standings = self.store.take_standings();
             if self.dirty {
                 self.dirty = false;
-                self.translate();
+                self.translate(standings);
+            } else {
+                self.tell(standings);
             }
-            if !standings.is_empty() {
-                // The writer ends before us only when everything ends.
-                let _ = self.standings.send(standings);
-            }
+        }
+    }
+
+    fn tell(&self, standings: Vec<Standings>) {
+        if !standings.is_empty() {
+            // The writer ends before us only when everything ends.
+            let _ = self.standings.send(standings);
         }
     }
 
@@ -367,7 +388,8 @@ impl Translator {
         }
     }
 
-    fn translate(&mut self) {
+    /// `standings`: what was seen since the last time.
+    fn translate(&mut self, standings: Vec<Standings>) {
         let started = Instant::now();
         self.refresh = started + REFRESH;
         let last = self.published.as_ref().map(|published| Arc::clone(&published.borrow()));
@@ -396,7 +418,12 @@ impl Translator {
         self.counters
             .translation_microseconds
             .fetch_add(microseconds, Ordering::Relaxed);
-        self.publish(translation, last.as_deref(), took);
+        {
+            let handover = Arc::clone(&self.handover);
+            let _both = handover.take();
+            self.tell(standings);
+            self.publish(translation, last.as_deref(), took);
+        }
         let leads = self.leads;
         self.decided
             .send_if_modified(|decided| std::mem::replace(decided, leads) != leads);

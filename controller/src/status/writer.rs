@@ -18,7 +18,7 @@ use super::overlay::Truth;
 use super::plan::{Context, Write, plan};
 use super::queue::{Ended, Queue};
 use super::{Key, change};
-use crate::cluster::{FIELD_MANAGER, Source, Standing, Standings};
+use crate::cluster::{FIELD_MANAGER, Handover, Source, Standing, Standings};
 use crate::counters::{Counters, count};
 use crate::nodes::Nodes;
 use crate::publish::Numbered;
@@ -39,6 +39,7 @@ pub(crate) struct Inputs {
     pub(crate) nodes: watch::Receiver<Arc<Nodes>>,
     pub(crate) leader: watch::Receiver<bool>,
     pub(crate) standings: mpsc::UnboundedReceiver<Vec<Standings>>,
+    pub(crate) handover: Arc<Handover>,
     /// Our `controllerName`, as it stands in routes' statuses.
     pub(crate) controller: Arc<str>,
     pub(crate) counters: Arc<Counters>,
@@ -86,6 +87,7 @@ pub(crate) async fn run(inputs: Inputs) {
         mut nodes,
         mut leader,
         mut standings,
+        handover,
         controller,
         counters,
         problems,
@@ -124,13 +126,26 @@ pub(crate) async fn run(inputs: Inputs) {
                 }
                 writer.lead(*leader.borrow_and_update());
             }
+            batch = standings.recv() => {
+                let Some(batch) = batch else { return };
+                // What these objects came to is said together with them.
+                let _both = handover.take();
+                writer.see(batch);
+                while let Ok(batch) = standings.try_recv() {
+                    writer.see(batch);
+                }
+                match published.has_changed() {
+                    Ok(true) => writer.publish(&mut published, &mut snapshots),
+                    Ok(false) => {}
+                    Err(_) => return,
+                }
+            }
+            // Without an object that was seen: something else has changed.
             changed = published.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                let numbered = snapshots.borrow_and_update().clone();
-                let published = Arc::clone(&published.borrow_and_update());
-                writer.publish(published, numbered.as_ref());
+                writer.publish(&mut published, &mut snapshots);
             }
             changed = nodes.changed() => {
                 if changed.is_err() {
@@ -139,10 +154,6 @@ pub(crate) async fn run(inputs: Inputs) {
                 let nodes = Arc::clone(&nodes.borrow_and_update());
                 writer.hear(nodes);
             }
-            batch = standings.recv() => match batch {
-                Some(batch) => writer.see(batch),
-                None => return,
-            },
             Some(done) = writer.under_way.join_next() => {
                 // A write that panicked is a defect; its object is looked at again when something about it changes.
                 if let Ok((key, written, result)) = done {
@@ -197,8 +208,15 @@ impl Writer {
         }
     }
 
-    fn publish(&mut self, published: Arc<Published>, numbered: Option<&Numbered>) {
+    fn publish(
+        &mut self,
+        published: &mut watch::Receiver<Arc<Published>>,
+        snapshots: &mut watch::Receiver<Option<Numbered>>,
+    ) {
         let now = Instant::now();
+        let numbered = snapshots.borrow_and_update().clone();
+        let numbered = numbered.as_ref();
+        let published = Arc::clone(&published.borrow_and_update());
         let before = std::mem::replace(&mut self.statuses, published);
         let (before, after) = (&before.translation.statuses, &self.statuses.translation.statuses);
         let changed = change::between(before, after);

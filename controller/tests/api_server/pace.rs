@@ -38,6 +38,31 @@ fn three_thousand_routes_have_their_status_with_one_write_each_after_a_cold_star
     assert_eq!((values.status_conflicts, values.status_errors), (0, 0));
 }
 
+#[test]
+fn an_edit_costs_one_write_that_is_not_refused() {
+    const EDITS: u64 = 20;
+    let server = ApiServer::start();
+    server.install_crds(&[]);
+    server.apply(BASE);
+    make_routes(&server, 100);
+    let controller = Controller::start(&server, "a");
+    eventually(Duration::from_secs(60), "every status is written", || {
+        let values = controller.values();
+        values.status_writes >= 100 && values.status_pending == 0
+    });
+    let before = controller.values();
+    for edit in 0..EDITS {
+        let written = controller.values().status_writes;
+        server.apply(&route(&format!("r{edit}"), &format!("edited{edit}.example")));
+        eventually(Duration::from_secs(10), "the edit's status is written", || {
+            controller.values().status_writes > written
+        });
+    }
+    let values = controller.values();
+    assert_eq!(values.status_writes - before.status_writes, EDITS);
+    assert_eq!((values.status_conflicts, values.status_errors), (0, 0));
+}
+
 fn make_routes(server: &ApiServer, count: u32) {
     for hundred in 0..count / 100 {
         let numbers = hundred * 100..(hundred + 1) * 100;
