@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Message, TargetKind};
 
-use crate::cluster::stage;
+use crate::cluster::place::Place;
+use crate::cluster::{binaries, stage};
 use crate::sh::say;
 use crate::{bench, codegen, dashboard, ebpf, edges, setup, sh, tidy};
 
@@ -125,7 +126,11 @@ fn test(tiers: &[Tier]) -> Result<()> {
         let of_tier: Vec<&Program> = programs.iter().filter(|program| program.tier == tier).collect();
         say(&format!("tier {tier:?}: {} test programs", of_tier.len()));
         let cluster = (tier == Tier::Cluster).then(stage::set).transpose()?;
-        let told = cluster.as_ref().map_or_else(|| Ok(Vec::new()), stage::Stage::told)?;
+        let told = match (&cluster, tier) {
+            (Some(cluster), _) => cluster.told()?,
+            (None, Tier::Wire) => vec![("PIERHEAD_H2SPEC", binaries::build_h2spec(&Place::here())?)],
+            (None, _) => Vec::new(),
+        };
         for program in of_tier {
             let (count, failure) = program.run(&told)?;
             passed += count;

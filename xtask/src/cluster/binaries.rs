@@ -1,7 +1,7 @@
-//! The programs of the cluster, built from Go modules whose versions `tests/cluster/*/go.mod` pin.
+//! The programs of the cluster and of other tests, built from Go modules whose versions the `go.mod` files below `tests` pin.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -68,6 +68,9 @@ const PROGRAMS: &[Program] = &[
 /// What renders and installs the chart; the cluster itself needs none.
 const HELM: Program = ("helm", "helm", "helm.sh/helm/v3/cmd/helm");
 
+/// The conformance tests of HTTP/2, for the tier of the wire.
+const H2SPEC: (&str, &str) = ("h2spec", "github.com/summerwind/h2spec/cmd/h2spec");
+
 /// The official suite as a program, which needs no source tree when it runs.
 pub(crate) const SUITE: &str = "conformance.test";
 
@@ -93,13 +96,28 @@ pub(crate) fn build_helm(place: &Place) -> Result<PathBuf> {
     Ok(place.bin(HELM.1))
 }
 
+/// Builds the conformance tests of HTTP/2 where they are missing or out of date; where they are.
+///
+/// # Errors
+/// A build fails, or there is no Go.
+pub(crate) fn build_h2spec(place: &Place) -> Result<PathBuf> {
+    tools::install_go()?;
+    fs::create_dir_all(place.bin("")).context("cannot make the folder of the programs")?;
+    let (name, package) = H2SPEC;
+    build_in(place, &sh::root().join("tests/wire/h2spec"), name, package)?;
+    Ok(place.bin(name))
+}
+
 fn build_one(place: &Place, &(module, name, package): &Program) -> Result<()> {
-    let dir = source(module);
-    let stamp = stamp(&dir, &[])?;
+    build_in(place, &source(module), name, package)
+}
+
+fn build_in(place: &Place, module: &Path, name: &str, package: &str) -> Result<()> {
+    let stamp = stamp(module, &[])?;
     if up_to_date(place, name, &stamp) {
         return Ok(());
     }
-    let mut go = tools::go(&dir);
+    let mut go = tools::go(module);
     go.args(["build", "-ldflags", LDFLAGS, "-o"])
         .arg(place.bin(name))
         .arg(package);
@@ -137,18 +155,18 @@ pub(crate) fn suite_module() -> PathBuf {
 
 fn compile(place: &Place, name: &str, go: &mut Command, stamp: &str) -> Result<()> {
     say(&format!(
-        "cluster: building {name} (all programs: 11 minutes on two cores, once)"
+        "building {name} (all programs of the cluster: 11 minutes on two cores, once)"
     ));
     let started = Instant::now();
     sh::output(go).with_context(|| format!("{name} does not build"))?;
     fs::create_dir_all(place.bin("stamps")).context("cannot make the folder of the stamps")?;
     fs::write(stamp_file(place, name), stamp).with_context(|| format!("cannot write the stamp of {name}"))?;
-    say(&format!("cluster: {name} after {} s", started.elapsed().as_secs()));
+    say(&format!("built {name} in {} s", started.elapsed().as_secs()));
     Ok(())
 }
 
 /// Everything that decides what a program is, in one text.
-fn stamp(module: &std::path::Path, sources: &[PathBuf]) -> Result<String> {
+fn stamp(module: &Path, sources: &[PathBuf]) -> Result<String> {
     let mut text = format!("{}\n{LDFLAGS}\n", tools::GO_TOOLCHAIN);
     let fixed = [module.join("go.mod"), module.join("go.sum")];
     for file in fixed.iter().chain(sources) {

@@ -15,8 +15,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("sysctl", "procps"),
     ("umount", "mount"),
-    ("go", "golang-go"),
 ];
+
+const GO: (&str, &str) = ("go", "golang-go");
 
 /// Installs what is missing.
 ///
@@ -26,6 +27,15 @@ pub(crate) fn install() -> Result<()> {
     need_root()?;
     setup::debian_packages(PROGRAMS)?;
     setup::bpffs()?;
+    install_go()
+}
+
+/// Installs Go where there is none.
+///
+/// # Errors
+/// No installation, or a Go that is too old.
+pub(crate) fn install_go() -> Result<()> {
+    setup::debian_packages(&[GO])?;
     let said = sh::output(std::process::Command::new("go").arg("version").current_dir("/"))?;
     if !brings_toolchains(&said) {
         bail!(
