@@ -37,6 +37,17 @@ impl Stream for TcpStream {
     }
 }
 
+/// Large streams are boxed: a future has room for each of the places that one is moved through.
+impl<S: Stream> Stream for Box<S> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_readable(cx)
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        (**self).socket()
+    }
+}
+
 impl<S: Stream> Stream for server::TlsStream<S> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (io, tls) = self.get_mut();

@@ -4,6 +4,7 @@ use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::spawn_local,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::{StartHandshake, server::TlsStream};
@@ -26,9 +27,12 @@ pub(crate) async fn serve(stream: TcpStream, conn: Conn) {
     // The handshake's state is large and short-lived: it is not kept while the connection is served.
     match Box::pin(open(stream, conn)).await {
         None => {}
-        Some(Opened::Http(stream, conn)) => Box::pin(http::serve(*stream, conn)).await,
+        // A task of its own, which needs no room for what others turn out to be.
+        Some(Opened::Http(stream, conn)) => {
+            spawn_local(http::serve(stream, conn));
+        }
         Some(Opened::Decrypted(stream, mut guard, target)) => {
-            Box::pin(tcp::carry_decrypted(*stream, &mut guard, Some(&target))).await;
+            Box::pin(tcp::carry_decrypted(stream, &mut guard, Some(&target))).await;
         }
         Some(Opened::Passed(stream, mut guard, target, ahead)) => {
             tcp::carry(stream, &mut guard, Some(&target), &ahead).await;

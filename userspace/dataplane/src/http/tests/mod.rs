@@ -511,19 +511,22 @@ pub(super) async fn nobody() -> SocketAddr {
     socket.local_addr().unwrap()
 }
 
+/// Of the future that a function gives.
+fn size_of_work<A, B, F>(_: fn(A, B) -> F) -> usize {
+    size_of::<F>()
+}
+
 #[test]
 fn a_waiting_connection_is_small() {
-    run(async {
-        let gate = Gate::start(Setup::simple(nobody().await)).await;
-        let stream = TcpStream::connect(gate.address).await.unwrap();
-        let runtime = gate.worker.runtime();
-        let bind = runtime
-            .binds
-            .find(Transport::Tcp, gate.address.ip(), gate.address.port())
-            .unwrap();
-        let slot = bind.first().unwrap().gauge.enter(1).unwrap();
-        let conn = Conn::new(&gate.worker, gate.address, gate.address, bind, slot);
-        let size = size_of_val(&super::serve(stream, conn));
-        assert!(size <= 4 * 1024, "{size} bytes");
-    });
+    type Secure = Box<tokio_rustls::server::TlsStream<super::Ahead<TcpStream>>>;
+    let http1 = [
+        size_of_work(super::serve::<TcpStream>),
+        size_of_work(super::serve::<Secure>),
+    ];
+    let http2 = [
+        size_of_work(super::server2::serve::<TcpStream>),
+        size_of_work(super::server2::serve::<Secure>),
+    ];
+    assert!(http1.iter().all(|size| *size <= 4 * 1024), "{http1:?} bytes");
+    assert!(http2.iter().all(|size| *size <= 1536), "{http2:?} bytes");
 }
