@@ -1,6 +1,6 @@
 //! Memory: started, with routes, and per idle connection.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use http::Request as Head;
@@ -61,6 +61,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             ("HTTP/1.1, clear", Kind::Clear),
             ("HTTP/1.1, TLS 1.3", Kind::Tls),
             ("HTTP/2, clear", Kind::H2c),
+            ("HTTP/2, TLS 1.3", Kind::H2),
         ];
         let mut held: Vec<_> = kinds
             .iter()
@@ -98,6 +99,7 @@ enum Kind {
     Clear,
     Tls,
     H2c,
+    H2,
 }
 
 struct Rig<'a> {
@@ -145,7 +147,8 @@ impl Rig<'_> {
 
     /// Opens connections at the same time, and has one request answered on each.
     async fn hold(&self, peer: &Peer, kind: Kind, count: usize) -> Result<Held> {
-        let tls = self.pki.client(&[b"http/1.1"], false)?;
+        let protocol: &[u8] = if matches!(kind, Kind::H2) { b"h2" } else { b"http/1.1" };
+        let tls = self.pki.client(&[protocol], false)?;
         let mut opening = JoinSet::new();
         for _ in 0..count {
             let (clear, secure, h2c, tls) = (peer.clear, peer.tls, peer.h2c, tls.clone());
@@ -162,7 +165,8 @@ impl Rig<'_> {
                         ask(&mut stream).await?;
                         Open::Tls(Box::new(stream))
                     }
-                    Kind::H2c => Open::H2(open_h2(h2c).await?),
+                    Kind::H2c => Open::H2(open_h2(h2c, None).await?),
+                    Kind::H2 => Open::H2(open_h2(secure, Some(tls)).await?),
                 })
             });
         }
@@ -196,7 +200,10 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<()> {
     exchange::ask(stream, &request, &mut buffer).await.map(drop)
 }
 
-async fn open_h2(address: SocketAddr) -> Result<::h2::client::SendRequest<bytes::Bytes>> {
+async fn open_h2(
+    address: SocketAddr,
+    tls: Option<Arc<rustls::ClientConfig>>,
+) -> Result<::h2::client::SendRequest<bytes::Bytes>> {
     let call = Call::Get {
         answer_bytes: backend::SMALL,
     };
@@ -206,10 +213,13 @@ async fn open_h2(address: SocketAddr) -> Result<::h2::client::SendRequest<bytes:
         streams: 1,
         heads: [].into(),
         call: call.clone(),
-        tls: None,
+        tls,
     };
     let send = h2::open(&work).await?;
-    let head = Head::builder().uri("http://h0.example.com/health/x").body(())?;
+    let scheme = if work.tls.is_some() { "https" } else { "http" };
+    let head = Head::builder()
+        .uri(format!("{scheme}://h0.example.com/health/x"))
+        .body(())?;
     h2::ask(send.clone(), head, &call).await?;
     Ok(send)
 }
