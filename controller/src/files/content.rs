@@ -141,7 +141,9 @@ fn read_here(file: &Path, text: &str, known: Known<'_>, before: &Parts) -> (Cont
                         .for_each(|Document { value, lines }| reader.value(value, &lines, 0)),
                     Err(error) => reader.unclear(error.line(), error.to_string(), ""),
                 }
-                let content = reader.content;
+                let mut content = reader.content;
+                // Kept as long as the file says so, and most often one.
+                content.objects.shrink_to_fit();
                 if !content.problems.is_empty() {
                     whole.add(content);
                     continue;

@@ -453,7 +453,8 @@ fn merge(before: File, mut made: content::Content) -> File {
         .into_iter()
         .map(|object| (object.origin.clone(), object))
         .collect();
-    let mut objects: Vec<Object> = Vec::new();
+    // Exactly as much room as is needed: of many files with an object each, a growing list of four would be most of what is held.
+    let mut objects: Vec<Object> = Vec::with_capacity(made.objects.len());
     let mut seen = BTreeSet::new();
     for mut object in made.objects {
         if let Some(same) = old.remove(&object.origin) {
