@@ -49,6 +49,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("pierhead-wire", &[]),
     ("pierhead-cluster", &["pierhead-wire"]),
+    ("pierhead-guest", &[]),
     (
         "pierhead-benches",
         &[
