@@ -169,7 +169,7 @@ fn roots() -> Result<PathBuf> {
 }
 
 /// The loader and the libraries of a dynamic program, where the program looks for them; none of a static one.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     if interpreter(&content)?.is_none() {
         return Ok(Vec::new());

@@ -14,12 +14,14 @@ mod ci;
 mod cluster;
 mod codegen;
 mod conformance;
+mod cpio;
 mod dashboard;
 mod demo;
 mod ebpf;
 mod edges;
 mod helm;
 mod image;
+mod kernels;
 mod oci;
 mod setup;
 mod sh;
@@ -56,7 +58,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "test",
-        about: "checks and tests, all of them; or by name: lint pure packets wire cluster counters",
+        about: "checks and tests; or by name: lint pure packets wire cluster counters, and only by name: kernels",
         run: test::run,
     },
     Verb {

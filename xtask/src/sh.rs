@@ -64,8 +64,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Whether a program is on the path.
 pub(crate) fn has(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| is_executable(&dir.join(program)).unwrap_or(false)))
+    which(program).is_some()
+}
+
+/// Where a program is that is on the path.
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join(program));
+    places.find(|place| is_executable(place).unwrap_or(false))
 }
 
 fn is_executable(path: &Path) -> io::Result<bool> {

@@ -1,4 +1,4 @@
-//! `test`: the checks and the tiers of tests; without arguments all of them, which is what CI runs.
+//! `test`: the checks and the tiers of tests; without arguments all of them but `kernels`, which is what CI runs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -12,7 +12,7 @@ use cargo_metadata::{Message, TargetKind};
 use crate::cluster::place::Place;
 use crate::cluster::{binaries, stage};
 use crate::sh::say;
-use crate::{bench, codegen, dashboard, ebpf, edges, setup, sh, tidy};
+use crate::{bench, codegen, dashboard, ebpf, edges, kernels, setup, sh, tidy};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Tier {
@@ -26,6 +26,8 @@ enum Tier {
     Wire,
     /// A real Kubernetes cluster of two nodes, Pierhead installed on it.
     Cluster,
+    /// The packets once more, on other kernels in virtual machines. Only by name: it fetches kernels, and takes its time.
+    Kernels,
     /// Instructions per request, against the committed baseline.
     Counters,
 }
@@ -36,6 +38,7 @@ const TIERS: &[(&str, Tier)] = &[
     ("packets", Tier::Packets),
     ("wire", Tier::Wire),
     ("cluster", Tier::Cluster),
+    ("kernels", Tier::Kernels),
     ("counters", Tier::Counters),
 ];
 
@@ -64,19 +67,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if in_kernel {
         setup::bpffs()?;
     }
+    if tiers.contains(&Tier::Kernels) {
+        setup::debian_packages(kernels::PROGRAMS)?;
+    }
     ebpf::build()?;
     if tiers.contains(&Tier::Lint) {
         lint()?;
     }
-    let is_tested = |tier: &Tier| !matches!(tier, Tier::Lint | Tier::Counters);
-    let tested: Vec<Tier> = tiers.iter().copied().filter(is_tested).collect();
-    if !tested.is_empty() {
-        test(&tested)?;
+    if tiers != [Tier::Lint] {
+        let programs = compile()?;
+        test(&tiers, &programs)?;
     }
     if tiers.contains(&Tier::Counters) {
-        if tested.is_empty() {
-            compile()?;
-        }
         bench::counters()?;
     }
     say(&format!("all good after {}", shown(started.elapsed())));
@@ -87,12 +89,16 @@ fn wanted(args: &[String]) -> Result<Vec<Tier>> {
     let mut tiers = Vec::new();
     for arg in args {
         let Some(&(_, tier)) = TIERS.iter().find(|(name, _)| name == arg) else {
-            bail!("no tier `{arg}`: there are lint, pure, packets, wire, cluster and counters");
+            bail!("no tier `{arg}`: there are lint, pure, packets, wire, cluster, kernels and counters");
         };
         tiers.push(tier);
     }
     if args.is_empty() {
-        tiers = TIERS.iter().map(|&(_, tier)| tier).collect();
+        tiers = TIERS
+            .iter()
+            .map(|&(_, tier)| tier)
+            .filter(|&tier| tier != Tier::Kernels)
+            .collect();
     }
     tiers.sort_unstable();
     tiers.dedup();
@@ -117,10 +123,17 @@ fn lint() -> Result<()> {
     tidy::check()
 }
 
-fn test(tiers: &[Tier]) -> Result<()> {
-    let programs = compile()?;
+/// Runs those of the tiers that are test programs.
+fn test(tiers: &[Tier], programs: &[Program]) -> Result<()> {
     let mut failures = Vec::new();
     for &tier in tiers {
+        if matches!(tier, Tier::Lint | Tier::Counters) {
+            continue;
+        }
+        if tier == Tier::Kernels {
+            failures.extend(on_kernels(programs)?);
+            continue;
+        }
         let started = Instant::now();
         let mut passed = 0;
         let of_tier: Vec<&Program> = programs.iter().filter(|program| program.tier == tier).collect();
@@ -156,6 +169,22 @@ fn test(tiers: &[Tier]) -> Result<()> {
         return Ok(());
     }
     bail!("{} failed:\n  {}", failures.len(), failures.join("\n  "))
+}
+
+/// The tests of packets on other kernels; what went wrong.
+fn on_kernels(programs: &[Program]) -> Result<Vec<String>> {
+    let packets = programs.iter().filter(|program| program.tier == Tier::Packets);
+    let tests: Vec<_> = packets
+        .map(|program| kernels::Test {
+            name: format!("{}/{}", program.package, program.target),
+            executable: &program.executable,
+            folder: &program.folder,
+        })
+        .collect();
+    let started = Instant::now();
+    let failures = kernels::run(&tests, &sh::target_dir().join("debug"))?;
+    say(&format!("tier Kernels: in {}", shown(started.elapsed())));
+    Ok(failures)
 }
 
 /// Compiles everything once, so that no tier builds the same crate with other features again.
@@ -235,7 +264,7 @@ impl Program {
 }
 
 /// What is wrong with a run, if anything. A test that was skipped did not pass.
-fn verdict(success: bool, summary: Option<&Summary>) -> Option<String> {
+pub(crate) fn verdict(success: bool, summary: Option<&Summary>) -> Option<String> {
     match summary {
         _ if !success => Some(summary.map_or_else(|| "crashed".to_owned(), |it| format!("{} failed", it.failed))),
         None => Some("ended without a summary".to_owned()),
@@ -246,14 +275,14 @@ fn verdict(success: bool, summary: Option<&Summary>) -> Option<String> {
 
 /// The numbers of a line such as `test result: ok. 12 passed; 0 failed; 0 ignored; …`.
 #[derive(Debug, PartialEq, Eq)]
-struct Summary {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub(crate) struct Summary {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
 }
 
 impl Summary {
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
         let counts: BTreeMap<&str, u64> = numbers
             .split(';')
@@ -307,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_means_every_tier() {
+    fn no_word_means_every_tier_but_that_of_other_kernels() {
         let every = [
             Tier::Lint,
             Tier::Pure,
@@ -317,6 +346,7 @@ mod tests {
             Tier::Counters,
         ];
         assert_eq!(wanted(&words("")).unwrap(), every);
+        assert_eq!(wanted(&words("kernels")).unwrap(), [Tier::Kernels]);
         assert_eq!(wanted(&words("wire pure")).unwrap(), [Tier::Pure, Tier::Wire]);
         assert!(wanted(&words("wires")).is_err());
     }
