@@ -104,6 +104,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // A host whose work has panicked does none any more, and what it said is what counts.
+        if thread::panicking() {
+            return;
+        }
         self.host.does(|| {
             KERNEL.take();
             let _ = uninstall();

@@ -20,11 +20,16 @@ const PROGRAMS: [&str; 3] = ["pierhead_in", "pierhead_out", "pierhead_steer"];
 
 /// What the verifier may look at, per program. Kernels differ, so this is the budget of all; the limit is a million. A jump
 /// here is a loop that grew or a branch that no longer merges.
-const BUDGET: [u32; 3] = [60_000, 40_000, 2_000];
+const BUDGET: [u32; 3] = [60_000, 45_000, 6_000];
 
 /// What it looked at when this was last committed, on the kernels named here. Programs that grow beyond the margin on one
 /// of them say so in the commit that makes them grow, by changing these numbers.
-const BASELINES: [(&str, [u32; 3]); 1] = [("6.18.", [51_490, 31_102, 1_142])];
+const BASELINES: [(&str, [u32; 3]); 4] = [
+    ("5.10.", [51_396, 38_785, 4_701]),
+    ("6.1.", [51_396, 38_785, 4_701]),
+    ("6.12.", [32_707, 22_089, 1_219]),
+    ("6.18.", [51_490, 31_102, 1_142]),
+];
 /// In percent.
 const MARGIN: u32 = 10;
 

@@ -61,10 +61,15 @@ impl Fetched {
         // Since /usr was merged they are there.
         let modules = [root.join("usr/lib/modules"), root.join("lib/modules")];
         let modules = modules.iter().find(|path| path.exists()).context("no modules")?;
-        Ok(Self {
-            image: only(&root.join("boot"), "vmlinuz-")?,
-            modules: only(modules, "")?,
-        })
+        let modules = only(modules, "")?;
+        // Newer packages keep the kernel beside its modules.
+        let beside = modules.join("vmlinuz");
+        let image = if beside.exists() {
+            beside
+        } else {
+            only(&root.join("boot"), "vmlinuz-")?
+        };
+        Ok(Self { image, modules })
     }
 
     /// A module, uncompressed; `None` where it is part of the kernel.
@@ -216,6 +221,29 @@ mod tests {
         let said = "Debian|Debian-Security|http://a/\nx|y|http://b/\nDebian|Debian|http://c/debian/\n";
         assert_eq!(parse_mirror(said).as_deref(), Some("http://c/debian/"));
         assert_eq!(parse_mirror("Ubuntu|Ubuntu|http://d/\n"), None);
+    }
+
+    #[test]
+    fn a_kernel_lies_where_old_and_new_packages_put_it() {
+        let put = |files: &[&str]| {
+            let root = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = root.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
+            root
+        };
+        let old = put(&["boot/vmlinuz-6.1", "boot/config-6.1", "lib/modules/6.1/modules.builtin"]);
+        let found = Fetched::in_folder(old.path()).unwrap();
+        assert_eq!(found.image, old.path().join("boot/vmlinuz-6.1"));
+        assert_eq!(found.modules, old.path().join("lib/modules/6.1"));
+        let new = put(&["usr/lib/modules/7.3/vmlinuz"]);
+        assert_eq!(
+            Fetched::in_folder(new.path()).unwrap().image,
+            new.path().join("usr/lib/modules/7.3/vmlinuz")
+        );
+        assert!(Fetched::in_folder(put(&["usr/lib/modules/7.3/modules.dep"]).path()).is_err());
     }
 
     #[test]
