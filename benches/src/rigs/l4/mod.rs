@@ -95,7 +95,7 @@ impl Cost {
     fn of(way: &Way, work: impl FnOnce(&Way) -> Result<f64>) -> Result<Self> {
         let started = std::time::Instant::now();
         let (mine, proxy, kernel) = (
-            cpu::run_time(std::process::id())?,
+            cpu::own_time(),
             way.run_time()?,
             cpu::soft_interrupts()?,
         );
