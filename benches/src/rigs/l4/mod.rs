@@ -94,11 +94,7 @@ struct Cost {
 impl Cost {
     fn of(way: &Way, work: impl FnOnce(&Way) -> Result<f64>) -> Result<Self> {
         let started = std::time::Instant::now();
-        let (mine, proxy, kernel) = (
-            cpu::own_time(),
-            way.run_time()?,
-            cpu::soft_interrupts()?,
-        );
+        let (mine, proxy, kernel) = (cpu::own_time(), way.run_time()?, cpu::soft_interrupts()?);
         let units = work(way)?;
         let proxy = way.run_time()?.saturating_sub(proxy);
         let rest = cpu::own_time().saturating_sub(mine) + cpu::soft_interrupts()?.saturating_sub(kernel);
