@@ -412,6 +412,12 @@ fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip, piece: Option<u32>) ->
     } else {
         None
     };
+    // SAFETY: a map value, valid until the program ends; copied at once.
+    if flags.is_some_and(TcpFlags::syn) && unsafe { ptr::read(flow) }.ended() {
+        // Part of a connection on the same ports that did not come by way of the bind: what is known is of an earlier one.
+        let _ = FLOWS.remove(&key);
+        return Outcome::Foreign;
+    }
     // SAFETY: a map value, valid until the program ends; each byte and word is stored alone.
     unsafe {
         if (*flow).seen != now {

@@ -199,6 +199,12 @@ impl Flow {
         }
     }
 
+    /// Whether the connection is over: both sides have finished, or one reset it.
+    #[inline(always)]
+    pub const fn ended(&self) -> bool {
+        self.reset != 0 || (self.fin_in != 0 && self.fin_out != 0)
+    }
+
     /// Silent for longer than it may. Ticks wrap; a flow from "the future" (another CPU's clock) is not silent.
     #[inline(always)]
     pub const fn expired(&self, protocol: u8, now: u32) -> bool {

@@ -236,6 +236,11 @@ impl TcpFlags {
         self.0 & 4 != 0
     }
 
+    #[inline(always)]
+    pub const fn syn(self) -> bool {
+        self.0 & 2 != 0
+    }
+
     /// Opens a connection: SYN without ACK.
     #[inline(always)]
     pub const fn opens(self) -> bool {

@@ -474,6 +474,40 @@ fn binds_that_share_an_endpoint_tell_their_clients_apart() {
     });
 }
 
+/// A client that reaches the endpoint directly may use the port of a connection that it had through the bind.
+#[test]
+fn a_finished_flow_does_not_catch_the_replies_of_a_direct_connection() {
+    let flags = [(FIN | ACK, FIN | ACK, ACK), (RST, ACK, ACK)];
+    for (client_ends, endpoint_ends, last) in flags {
+        in_netns(move || {
+            let mut node = node(&one(Transport::Tcp, VIP, &[POD]));
+            node.comes_in(&tcp(CLIENT, VIP, SYN), "opened", &tcp(CLIENT, POD, SYN));
+            node.goes_out(&tcp(POD, CLIENT, SYN | ACK), "returned", &tcp(VIP, CLIENT, SYN | ACK));
+            // Not before it is over: this may be the same answer once more.
+            node.goes_out(&tcp(POD, CLIENT, SYN | ACK), "returned", &tcp(VIP, CLIENT, SYN | ACK));
+            for (from_client, from_endpoint) in [(client_ends, endpoint_ends), (last, ACK)] {
+                node.comes_in(
+                    &tcp(CLIENT, VIP, from_client),
+                    "forwarded",
+                    &tcp(CLIENT, POD, from_client),
+                );
+                node.goes_out(
+                    &tcp(POD, CLIENT, from_endpoint),
+                    "returned",
+                    &tcp(VIP, CLIENT, from_endpoint),
+                );
+            }
+            for direct in [SYN | ACK, ACK, FIN | ACK] {
+                let direct = tcp(POD, CLIENT, direct);
+                node.goes_out(&direct, "foreign", &direct);
+            }
+            // Nothing is remembered against a new one.
+            node.comes_in(&tcp(CLIENT, VIP, SYN), "opened", &tcp(CLIENT, POD, SYN));
+            node.goes_out(&tcp(POD, CLIENT, SYN | ACK), "returned", &tcp(VIP, CLIENT, SYN | ACK));
+        });
+    }
+}
+
 #[test]
 fn errors_about_replies_reach_the_endpoint() {
     const ROUTER: &str = "203.0.113.254:0";
