@@ -203,6 +203,9 @@ pub(crate) struct NodeOptions {
     /// Network interfaces where the kernel balances TCP and UDP; all external ones unless given; repeatable.
     #[arg(long, value_name = "NAME")]
     pub(crate) nic: Vec<String>,
+    /// TCP and UDP flows that the kernel balances at once, some 110 bytes each while there; more go through userspace.
+    #[arg(long, default_value_t = pierhead_kernel::DEFAULT_MAX_FLOWS, value_name = "N")]
+    pub(crate) max_flows: NonZero<u32>,
     /// The name of this node, as EndpointSlices give it.
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: Option<String>,

@@ -359,4 +359,9 @@ fn kernel(page: &mut Page, counters: &pierhead_kernel::Counters) {
         up,
     );
     page.one("pierhead_kernel_flows", "Entries of the flow table.", counters.flows);
+    page.one(
+        "pierhead_kernel_max_flows",
+        "Room in the flow table.",
+        counters.max_flows,
+    );
 }

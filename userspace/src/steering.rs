@@ -74,6 +74,7 @@ pub(crate) fn open(options: &NodeOptions, takeover: bool) -> Result<(Mode, Optio
         },
         nics: options.nic.clone(),
         node: options.node_name.clone(),
+        max_flows: options.max_flows,
         takeover,
         ..Options::default()
     });

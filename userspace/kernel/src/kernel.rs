@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use aya::programs::{SchedClassifier, SkLookup, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::IpNet;
 use pierhead_abi::l4::{Outcome, Traffic};
-use pierhead_abi::layout::{MAX_WORKERS, TICK_SHIFT, control, map, program};
+use pierhead_abi::layout::{MAX_FLOWS, MAX_WORKERS, TICK_SHIFT, control, map, program};
 use pierhead_abi::steer::{SocketKind, Steered, socket_index};
 use pierhead_model::{BindAddress, BindKey, BindPort, DataPath, DataPathReport, Snapshot, Transport};
 
@@ -54,7 +55,12 @@ pub struct Options {
     pub takeover: bool,
     /// New flows that one CPU may open in about 134 ms; more go up the stack.
     pub gate: u64,
+    /// TCP and UDP flows in the table at once; more go up the stack. A table that is pinned already keeps its size.
+    pub max_flows: NonZero<u32>,
 }
+
+/// Flows in the table at once, unless something else is asked for.
+pub const DEFAULT_MAX_FLOWS: NonZero<u32> = NonZero::new(MAX_FLOWS as u32).unwrap();
 
 impl Default for Options {
     fn default() -> Self {
@@ -65,6 +71,7 @@ impl Default for Options {
             seed: None,
             takeover: false,
             gate: 16_000,
+            max_flows: DEFAULT_MAX_FLOWS,
         }
     }
 }
@@ -89,6 +96,8 @@ pub struct Counters {
     pub binds: BTreeMap<BindKey, Traffic>,
     /// Flows in the table, as last counted.
     pub flows: u64,
+    /// How many it has room for.
+    pub max_flows: u64,
 }
 
 /// New flows are taken this long after the last [`Kernel::tick`].
@@ -139,8 +148,15 @@ impl Kernel {
         pins.create()?;
         pins::sweep(&pins.home);
         let (lock, successor) = lock(&pins, options.takeover)?;
-        let mut ebpf = load(&pins)?;
+        let mut ebpf = load(&pins, options.max_flows)?;
         let mut maps = Maps::take(&mut ebpf)?;
+        let (max_flows, asked) = (maps.max_flows()?, options.max_flows.get());
+        if max_flows != asked {
+            tracing::warn!(
+                "the flow table keeps the size it was made with, {max_flows} instead of {asked}; fix: `pierhead uninstall` while \
+                 it does not run, or a restart of the machine"
+            );
+        }
         let netlink = Netlink::open().map_err(KernelError::system("open rtnetlink"))?;
         let mut kernel = {
             let random = RandomState::new().hash_one(std::process::id());
@@ -486,6 +502,7 @@ impl Kernel {
                 .collect(),
             binds,
             flows: self.sweeper.flows,
+            max_flows: self.maps.max_flows()?.into(),
         })
     }
 
@@ -681,7 +698,7 @@ fn owner(pins: &Pins) -> Option<u64> {
     (token != 0).then_some(token & 0xffff_ffff)
 }
 
-fn load(pins: &Pins) -> Result<Ebpf, KernelError> {
+fn load(pins: &Pins, max_flows: NonZero<u32>) -> Result<Ebpf, KernelError> {
     for name in map::ALL {
         let path = pins.path(name);
         match sys::obj_get(&path) {
@@ -702,6 +719,7 @@ fn load(pins: &Pins) -> Result<Ebpf, KernelError> {
         }
     }
     let mut loader = EbpfLoader::new();
+    loader.map_max_entries(map::FLOWS, max_flows.get());
     for name in map::ALL {
         loader.map_pin_path(name, pins.path(name));
     }

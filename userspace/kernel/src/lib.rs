@@ -24,7 +24,7 @@ pub mod wanted;
 
 pub use announce::Announcements;
 pub use error::KernelError;
-pub use kernel::{Counters, Direction, Kernel, Mode, Options, WorkerSockets, make_local, uninstall};
+pub use kernel::{Counters, DEFAULT_MAX_FLOWS, Direction, Kernel, Mode, Options, WorkerSockets, make_local, uninstall};
 pub use loads::Loads;
 pub use pierhead_abi::l4::Traffic;
 pub use probe::{Capabilities, probe};

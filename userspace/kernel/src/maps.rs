@@ -83,6 +83,15 @@ impl Maps {
         fd(&self.flows)
     }
 
+    /// Room in the table of flows.
+    pub(crate) fn max_flows(&self) -> Result<u32, KernelError> {
+        let Map::HashMap(flows) = &self.flows else {
+            let name = map::FLOWS.to_owned();
+            return Err(KernelError::map(map::FLOWS)(MapError::InvalidName { name }));
+        };
+        Ok(flows.info().map_err(KernelError::map(map::FLOWS))?.max_entries())
+    }
+
     pub(crate) fn remove_flow(&mut self, key: &[u8; FlowKey::SIZE]) -> Result<(), KernelError> {
         let mut flows: HashMap<_, [u8; FlowKey::SIZE], [u8; Flow::SIZE]> =
             (&mut self.flows).try_into().map_err(KernelError::map(map::FLOWS))?;

@@ -10,11 +10,12 @@ mod support;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::num::NonZero;
 use std::thread;
 use std::time::Duration;
 
 use host::{Host, dial, exchange, read_line, tcp_echo, udp_echo};
-use pierhead_kernel::{Kernel, Mode, Options};
+use pierhead_kernel::{DEFAULT_MAX_FLOWS, Kernel, Mode, Options};
 use pierhead_model::{DataPath, OnMiss, Transport};
 use support::{Snap, bind, counter, eventually, in_netns, ip, share};
 
@@ -292,6 +293,8 @@ fn a_stream_survives_changes_restart_and_removal_of_what_does_not_concern_it() {
         still("after a restart");
         let mut next = Kernel::open(Options {
             takeover: true,
+            // The table goes on, with the flows that are in it.
+            max_flows: NonZero::<u32>::MIN,
             ..options()
         })
         .unwrap();
@@ -303,6 +306,7 @@ fn a_stream_survives_changes_restart_and_removal_of_what_does_not_concern_it() {
         let counters = next.counters().unwrap();
         assert_eq!(counter(&counters.outcomes, "opened"), 1, "one flow all along");
         assert_eq!(counter(&counters.outcomes, "dead_backend"), 0);
+        assert_eq!(counters.max_flows, u64::from(DEFAULT_MAX_FLOWS.get()));
     });
 }
 

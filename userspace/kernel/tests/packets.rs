@@ -11,6 +11,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
+use std::num::NonZero;
 use std::os::fd::AsFd;
 
 use node::{NEXT, hex, node, node_with};
@@ -377,26 +378,29 @@ fn beyond_the_gate_new_flows_go_up_the_stack() {
 
 #[test]
 fn a_full_table_sends_new_flows_up_and_keeps_the_old() {
-    const MAX_FLOWS: usize = 262_144;
+    // More than one sweep reads.
+    const MAX_FLOWS: u32 = 100_000;
     in_netns(|| {
         let options = Options {
             gate: u64::MAX,
+            max_flows: NonZero::new(MAX_FLOWS).unwrap(),
             ..Options::default()
         };
         let mut node = node_with(options, true, &one(Transport::Udp, VIP, &[POD]));
         let mut frame = udp(CLIENT, VIP).no_checksum().frame();
-        for i in 0..MAX_FLOWS as u32 {
+        for i in 0..MAX_FLOWS {
             frame[26..30].copy_from_slice(&(0x0b00_0000 + i).to_be_bytes());
             node.kernel.run_on(Direction::Ingress, &frame).unwrap();
         }
-        assert_eq!(node.outcomes()["opened"], MAX_FLOWS as u64);
+        assert_eq!(node.outcomes()["opened"], u64::from(MAX_FLOWS));
+        assert_eq!(node.kernel.counters().unwrap().max_flows, u64::from(MAX_FLOWS));
         node.stays(Direction::Ingress, &udp(CLIENT, VIP).frame(), "table_full");
         let old = udp("11.0.0.0:40000", VIP);
         node.comes_in(&old, "forwarded", &udp("11.0.0.0:40000", POD));
         // A sweep reads a part; several count all of them, and forget none that lives.
         eventually("all are counted", || {
             node.kernel.tick().unwrap();
-            node.kernel.counters().unwrap().flows == MAX_FLOWS as u64
+            node.kernel.counters().unwrap().flows == u64::from(MAX_FLOWS)
         });
         // Flows of an endpoint that is gone make room.
         node.apply(&one(Transport::Udp, VIP, &[POD_B]));

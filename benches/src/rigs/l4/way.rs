@@ -22,6 +22,8 @@ use crate::{cpu, peers};
 pub(super) const SERVER: u16 = 9000;
 /// The first port of the gate; as many follow as there are binds.
 pub(super) const FIRST: u16 = 10_000;
+/// Room for flows in every table there is.
+const MAX_FLOWS: u32 = 1 << 21;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,16 +49,38 @@ impl Kind {
     }
 }
 
+/// Room in the kernel's table of connections, which is one for all namespaces; as it was when dropped.
+struct Conntrack {
+    before: String,
+}
+
+impl Conntrack {
+    const FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+    fn widen() -> Result<Self> {
+        let before = fs::read_to_string(Self::FILE).context(Self::FILE)?;
+        fs::write(Self::FILE, MAX_FLOWS.to_string()).context(Self::FILE)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Conntrack {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::FILE, &self.before);
+    }
+}
+
 /// Namespaces, and what balances between them.
 pub(super) struct Way {
     pub(super) kind: Kind,
     gate: Option<Gate>,
+    _conntrack: Option<Conntrack>,
     _directory: TempDir,
     pub(super) net: Net,
 }
 
 impl Way {
-    /// Lays it out with so many ports of TCP and UDP.
+    /// Lays it out with so many ports of UDP.
     pub(super) fn lay(kind: Kind, binds: u16) -> Result<Self> {
         let net = Net::new()?;
         // A client that makes connections as fast as it can needs its ports back.
@@ -68,6 +92,7 @@ impl Way {
         let mut way = Self {
             kind,
             gate: None,
+            _conntrack: None,
             _directory: directory,
             net,
         };
@@ -108,6 +133,7 @@ impl Way {
             "--workers=1",
             "--access-log=off",
             "--admin=127.0.0.1:9900",
+            &format!("--max-flows={MAX_FLOWS}"),
             "--ebpf",
             mode,
         ]);
@@ -138,7 +164,7 @@ impl Way {
         Ok(())
     }
 
-    fn nft(&self, binds: u16) -> Result<()> {
+    fn nft(&mut self, binds: u16) -> Result<()> {
         let elements: Vec<_> = (0..binds)
             .map(|bind| format!("{} . {} : {} . {SERVER}", GATE.v4, FIRST + bind, HOST_A.v4))
             .collect();
@@ -156,6 +182,7 @@ impl Way {
             "nft: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        self._conntrack = Some(Conntrack::widen()?);
         Ok(())
     }
 
@@ -178,11 +205,12 @@ fn pinned(program: &str) -> Command {
     command
 }
 
-/// Gateways of as many listeners as one may have, each with a route of its own, all to one endpoint.
+/// A bind for TCP and so many for UDP: Gateways of as many listeners as one may have, each with a route of its own, all to one
+/// endpoint.
 fn manifests(address: Ipv4Addr, binds: u16) -> String {
     const LISTENERS: u16 = 64;
     let mut text = String::new();
-    for protocol in ["TCP", "UDP"] {
+    for (protocol, binds) in [("TCP", 1), ("UDP", binds)] {
         let low = protocol.to_lowercase();
         for gateway in 0..binds.div_ceil(LISTENERS) {
             let _ = write!(
