@@ -355,19 +355,21 @@ impl Kernel {
         wanted.seed = self.options.seed.or(wanted.seed);
         let (ops, new) = plan(&self.state, &wanted);
         let mut unreachable: BTreeMap<IpNet, io::Error> = BTreeMap::new();
-        for op in &ops {
-            let done = match op {
-                MapOp::AddLocal(net) => {
+        for run in ops.chunk_by(MapOp::goes_with) {
+            let done = match run {
+                [MapOp::AddLocal(net)] => {
                     if let Err(error) = self.netlink.add_local(*net) {
                         unreachable.insert(*net, error);
                     }
                     Ok(())
                 }
-                MapOp::RemoveLocal(net) => self
+                [MapOp::RemoveLocal(net)] => self
                     .netlink
                     .remove_local(*net)
                     .map_err(KernelError::system("remove a local route")),
-                op => self.maps.perform(op),
+                [MapOp::PutTable { .. }, ..] => self.maps.put_tables(run),
+                [MapOp::DropTable { .. }, ..] => self.maps.drop_tables(run),
+                run => run.iter().try_for_each(|op| self.maps.perform(op)),
             };
             if let Err(error) = done {
                 self.reread()?;

@@ -1,7 +1,8 @@
 //! The maps, opened: reading what is in them, and doing one operation of a plan.
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
@@ -14,10 +15,13 @@ use rustix::thread::CapabilitySet;
 
 use crate::error::KernelError;
 use crate::plan::{Ids, MapOp, State, Table, Target};
-use crate::recall;
 use crate::table::slots;
+use crate::{recall, sys};
 
 type Inner = Array<MapData, [u8; Slot::SIZE]>;
+
+/// Tables that are made before they are put: each is a descriptor until then.
+const TABLES_AT_ONCE: usize = 128;
 
 pub(crate) struct Maps {
     pub(crate) control: Array<MapData, u64>,
@@ -26,6 +30,8 @@ pub(crate) struct Maps {
     bindings: LpmTrie<MapData, [u8; BindingKey::SIZE], [u8; Binding::SIZE]>,
     owned: LpmTrie<MapData, [u8; 16], [u8; Owned::SIZE]>,
     vips: HashOfMaps<MapData, [u8; Place::SIZE], Inner>,
+    /// The same map.
+    tables: OwnedFd,
     backends: Array<MapData, [u8; Backend::SIZE]>,
     replies: HashMap<MapData, [u8; Place::SIZE], [u8; Replies::SIZE]>,
     flows: Map,
@@ -51,13 +57,19 @@ impl Maps {
             ebpf.take_map(name)
                 .ok_or_else(|| KernelError::map(name)(MapError::InvalidName { name: name.to_owned() }))
         };
+        let vips = raw(ebpf, map::VIPS)?;
+        let tables = match &vips {
+            Map::HashOfMaps(data) => data.fd().as_fd().try_clone_to_owned(),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        };
         Ok(Self {
             control: take!(CONTROL),
             sockets: take!(SOCKETS),
             loads: raw(ebpf, map::LOADS)?,
             bindings: take!(BINDINGS),
             owned: take!(OWNED),
-            vips: take!(VIPS),
+            vips: vips.try_into().map_err(KernelError::map(map::VIPS))?,
+            tables: tables.map_err(KernelError::system("share the map of binds"))?,
             backends: take!(BACKENDS),
             replies: take!(REPLIES),
             flows: raw(ebpf, map::FLOWS)?,
@@ -176,7 +188,7 @@ impl Maps {
                 .replies
                 .insert(endpoint.to_bytes(), replies.to_bytes(), 0)
                 .map_err(KernelError::map(map::REPLIES)),
-            MapOp::PutTable { vip, table, fresh } => self.put_table(vip, table, *fresh),
+            MapOp::PutTable { .. } => self.put_tables(std::slice::from_ref(op)),
             MapOp::PutBinding {
                 key: (bits, key),
                 binding,
@@ -197,33 +209,61 @@ impl Maps {
             MapOp::DropBinding { key: (bits, key) } => {
                 gone(map::BINDINGS, self.bindings.remove(&Key::new(*bits, key.to_bytes())))
             }
-            MapOp::DropTable { vip } => gone(map::VIPS, self.vips.remove(&vip.to_bytes())),
+            MapOp::DropTable { .. } => self.drop_tables(std::slice::from_ref(op)),
             MapOp::DropReplies { endpoint } => gone(map::REPLIES, self.replies.remove(&endpoint.to_bytes())),
             MapOp::AddLocal(_) | MapOp::RemoveLocal(_) => Ok(()),
         }
     }
 
-    fn put_table(&mut self, vip: &Place, table: &Table, fresh: bool) -> Result<(), KernelError> {
-        if fresh {
-            let cpus = aya::util::nr_cpus().map_err(|(what, source)| KernelError::System { what, source })?;
-            let zero = vec![[0; Traffic::SIZE]; cpus];
-            PerCpuValues::try_from(zero)
-                .map_err(MapError::from)
-                .and_then(|zero| self.traffic.set(table.vip, zero, 0))
-                .map_err(KernelError::map(map::TRAFFIC))?;
+    /// Does steps that put tables, many at a time.
+    ///
+    /// The kernel answers for a map of maps only when no program uses any more what was there before: some milliseconds, but
+    /// from Linux 6.8 on once for all of a batch.
+    pub(crate) fn put_tables(&mut self, ops: &[MapOp]) -> Result<(), KernelError> {
+        for ops in ops.chunks(TABLES_AT_ONCE) {
+            let mut tables = Vec::with_capacity(ops.len());
+            for op in ops {
+                if let MapOp::PutTable { vip, table, fresh } = op {
+                    if *fresh {
+                        self.clear_traffic(table.vip)?;
+                    }
+                    tables.push((vip.to_bytes(), new_table(table)?));
+                }
+            }
+            let (keys, fds): (Vec<_>, Vec<_>) = tables
+                .iter()
+                .map(|(key, table)| (*key, table.as_raw_fd().to_ne_bytes()))
+                .unzip();
+            sys::update_batch(&self.tables, &keys, &fds).map_err(KernelError::system("put tables of binds"))?;
         }
-        let slots = slots(table);
-        let error = KernelError::map(map::VIPS);
-        let mut inner: Inner = Array::create(slots.len() as u32 + 1, F_INNER_MAP).map_err(&error)?;
-        let head = Head {
-            vip: table.vip,
-            slots: slots.len() as u32,
+        Ok(())
+    }
+
+    /// Does steps that drop tables, many at a time.
+    pub(crate) fn drop_tables(&self, ops: &[MapOp]) -> Result<(), KernelError> {
+        let key = |op: &MapOp| match op {
+            MapOp::DropTable { vip } => Some(vip.to_bytes()),
+            _ => None,
         };
-        inner.set(0, head.to_bytes(), 0).map_err(&error)?;
-        for (index, slot) in (1..).zip(slots) {
-            inner.set(index, slot.to_bytes(), 0).map_err(&error)?;
+        let keys: Vec<_> = ops.iter().filter_map(key).collect();
+        let mut left = keys.as_slice();
+        while !left.is_empty() {
+            left = match sys::delete_batch(&self.tables, left) {
+                (_, Ok(())) => &[],
+                // One that is gone already ends a batch.
+                (done, Err(error)) if not_found(&error) => left.get(done + 1..).unwrap_or_default(),
+                (_, Err(error)) => return Err(KernelError::system("drop tables of binds")(error)),
+            };
         }
-        self.vips.insert(vip.to_bytes(), &inner, 0).map_err(error)
+        Ok(())
+    }
+
+    fn clear_traffic(&mut self, vip: u32) -> Result<(), KernelError> {
+        let cpus = aya::util::nr_cpus().map_err(|(what, source)| KernelError::System { what, source })?;
+        PerCpuValues::try_from(vec![[0; Traffic::SIZE]; cpus])
+            .map_err(MapError::from)
+            .and_then(|zero| self.traffic.set(vip, zero, 0))
+            .map_err(KernelError::map(map::TRAFFIC))
     }
 
     pub(crate) fn steered(&self) -> Result<Vec<u64>, KernelError> {
@@ -250,6 +290,23 @@ impl Maps {
         };
         Ok(all.iter().fold(Traffic::default(), add))
     }
+}
+
+/// A bind's table, filled: a [`Head`] and its slots.
+fn new_table(table: &Table) -> Result<OwnedFd, KernelError> {
+    let slots = slots(table);
+    let head = Head {
+        vip: table.vip,
+        slots: slots.len() as u32,
+    };
+    let values: Vec<_> = std::iter::once(head.to_bytes())
+        .chain(slots.iter().map(|slot| slot.to_bytes()))
+        .collect();
+    let keys: Vec<_> = (0..values.len() as u32).map(u32::to_ne_bytes).collect();
+    let inner = sys::create_array(Slot::SIZE as u32, values.len() as u32, F_INNER_MAP);
+    let inner = inner.map_err(KernelError::system("make the table of a bind"))?;
+    sys::update_batch(&inner, &keys, &values).map_err(KernelError::system("fill the table of a bind"))?;
+    Ok(inner)
 }
 
 /// The kernel opens a table by its number only for this capability, which a container of a node does not have.
@@ -287,14 +344,13 @@ fn sums(counters: &PerCpuArray<MapData, u64>, count: usize) -> Result<Vec<u64>, 
 }
 
 fn fd(map: &Map) -> Option<BorrowedFd<'_>> {
-    use std::os::fd::AsFd;
     match map {
         Map::Array(data) | Map::HashMap(data) => Some(data.fd().as_fd()),
         _ => None,
     }
 }
 
-fn not_found(error: &std::io::Error) -> bool {
+fn not_found(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOENT)
 }
 

@@ -128,6 +128,16 @@ pub enum MapOp {
     },
 }
 
+impl MapOp {
+    /// Whether both can be done in one step.
+    pub(crate) fn goes_with(&self, next: &Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::PutTable { .. }, Self::PutTable { .. }) | (Self::DropTable { .. }, Self::DropTable { .. })
+        )
+    }
+}
+
 /// Why a bind cannot be in the kernel although its endpoints are here: [`bounded`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {

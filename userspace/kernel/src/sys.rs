@@ -6,9 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+const MAP_CREATE: libc::c_long = 0;
 const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const MAP_UPDATE_BATCH: libc::c_long = 26;
+const MAP_DELETE_BATCH: libc::c_long = 27;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
@@ -112,6 +115,19 @@ pub(crate) fn link_detach(link: impl AsFd) -> io::Result<()> {
     bpf(LINK_DETACH, &mut attr).map(drop)
 }
 
+/// `union bpf_attr` for batches.
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: i32,
+    elem_flags: u64,
+    flags: u64,
+}
+
 /// Reads up to `count` entries of a hash map, from `cursor` on. Returns how many, and whether it was the end.
 pub(crate) fn lookup_batch(
     map: impl AsFd,
@@ -120,20 +136,9 @@ pub(crate) fn lookup_batch(
     values: &mut [u8],
     count: u32,
 ) -> io::Result<(u32, bool)> {
-    #[repr(C)]
-    struct Attr {
-        in_batch: u64,
-        out_batch: u64,
-        keys: u64,
-        values: u64,
-        count: u32,
-        map_fd: i32,
-        elem_flags: u64,
-        flags: u64,
-    }
     let given = cursor.unwrap_or_default();
     let mut next = 0u32;
-    let mut attr = Attr {
+    let mut attr = Batch {
         in_batch: if cursor.is_some() { (&raw const given) as u64 } else { 0 },
         out_batch: (&raw mut next) as u64,
         keys: keys.as_mut_ptr() as u64,
@@ -155,6 +160,65 @@ pub(crate) fn lookup_batch(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Writes entries in order, up to the first that is refused. `K` and `V` are the sizes of the map, all keys and values of plain
+/// bytes.
+pub(crate) fn update_batch<const K: usize, const V: usize>(
+    map: impl AsFd,
+    keys: &[[u8; K]],
+    values: &[[u8; V]],
+) -> io::Result<()> {
+    let mut attr = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len().min(values.len()) as u32,
+        map_fd: map.as_fd().as_raw_fd(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    bpf(MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
+/// Removes entries in order, up to the first that is not there; how many are gone.
+pub(crate) fn delete_batch<const K: usize>(map: impl AsFd, keys: &[[u8; K]]) -> (usize, io::Result<()>) {
+    let mut attr = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: 0,
+        count: keys.len() as u32,
+        map_fd: map.as_fd().as_raw_fd(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    let result = bpf(MAP_DELETE_BATCH, &mut attr).map(drop);
+    (attr.count as usize, result)
+}
+
+/// Makes an array that no program knows yet: an element of a map of maps.
+pub(crate) fn create_array(value_size: u32, max_entries: u32, flags: u32) -> io::Result<OwnedFd> {
+    const ARRAY: u32 = 2;
+    #[repr(C)]
+    struct Attr {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        map_flags: u32,
+    }
+    let mut attr = Attr {
+        map_type: ARRAY,
+        key_size: size_of::<u32>() as u32,
+        value_size,
+        max_entries,
+        map_flags: flags,
+    };
+    let fd = bpf(MAP_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// What a program made of a packet.

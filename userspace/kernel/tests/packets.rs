@@ -513,6 +513,35 @@ fn a_finished_flow_does_not_catch_the_replies_of_a_direct_connection() {
 }
 
 #[test]
+fn many_binds_come_and_go_at_once() {
+    // More than are put in one call.
+    const BINDS: u16 = 300;
+    let vip = |number: u16| format!("198.51.100.1:{}", 1_000 + number);
+    let pod = |number: u16| format!("10.1.0.10:{}", 5_000 + number);
+    let all = move |range: std::ops::Range<u16>| {
+        range.fold(Snap::default(), move |snap, number| {
+            snap.l4(bind(Transport::Udp, &vip(number)), &[share(1, &[&pod(number)])])
+        })
+    };
+    in_netns(move || {
+        let mut node = node(&all(0..BINDS));
+        for number in 0..BINDS {
+            let (vip, pod) = (vip(number), pod(number));
+            node.comes_in(&udp(CLIENT, &vip), "opened", &udp(CLIENT, &pod));
+        }
+        node.apply(&all(0..1));
+        for number in 1..BINDS {
+            let packet = udp(CLIENT, &vip(number));
+            node.comes_in(&packet, "foreign", &packet);
+        }
+        node.comes_in(&udp(CLIENT, &vip(0)), "forwarded", &udp(CLIENT, &pod(0)));
+        node.apply(&all(0..BINDS));
+        let last = BINDS - 1;
+        node.comes_in(&udp(CLIENT, &vip(last)), "opened", &udp(CLIENT, &pod(last)));
+    });
+}
+
+#[test]
 fn errors_about_replies_reach_the_endpoint() {
     const ROUTER: &str = "203.0.113.254:0";
     const ROUTER6: &str = "[2001:db8:5::fe]:0";

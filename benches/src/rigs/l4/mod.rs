@@ -38,7 +38,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         .into_iter()
         .filter(|kind| *kind == Kind::Route || wanted.contains(&kind.name()));
     let ways = kinds
-        .map(|kind| Way::lay(kind, 1).with_context(|| kind.name()))
+        .map(|kind| Way::lay(kind, 1, 1).with_context(|| kind.name()))
         .collect::<Result<Vec<_>>>()?;
     for (title, unit, work) in [
         (

@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrIn, sendmmsg, socket,
+    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrIn, sendmmsg, setsockopt, socket,
+    sockopt::RcvBuf,
 };
 use pierhead_wire::net::{CLIENT, HOST_A};
 
 use super::{
     Cost,
-    way::{Kind, SERVER, Way},
+    way::{Kind, ORDINARY_FLOWS, Way, servers},
 };
 use crate::{
     plan::Plan,
@@ -33,29 +34,24 @@ const PAYLOAD: usize = 18;
 const PACKET: usize = 28 + PAYLOAD;
 
 pub(super) fn run(plan: &Plan, book: &mut Book) -> Result<()> {
-    let names = WAYS.map(Kind::name);
-    for binds in [1, 100, 10_000] {
-        let titles = SHAPES.map(|(flows, _)| title(flows, binds));
-        if !SHAPES
-            .iter()
-            .zip(&titles)
-            .any(|(shape, title)| shape.1 == binds && plan.wants(title))
-        {
+    let kinds = WAYS.into_iter().filter(|kind| {
+        let named = plan.peers.iter().any(|peer| peer == kind.name());
+        *kind == Kind::Route || plan.peers.is_empty() || named
+    });
+    let wanted = |(flows, binds): &(usize, u16)| plan.wants(&title(*flows, *binds));
+    let wanted: Vec<_> = SHAPES.into_iter().filter(wanted).collect();
+    // Those with the same tables have their ways in common.
+    let tables = |(flows, binds): (usize, u16)| (binds, flows > ORDINARY_FLOWS);
+    for shapes in wanted.chunk_by(|one, other| tables(*one) == tables(*other)) {
+        let Some((flows, binds)) = shapes.last().copied() else {
             continue;
-        }
-        let wanted: Vec<_> = names
-            .iter()
-            .filter(|name| plan.peers.is_empty() || plan.peers.iter().any(|p| p == *name))
-            .collect();
-        let ways = WAYS
-            .into_iter()
-            .filter(|kind| *kind == Kind::Route || wanted.contains(&&kind.name()))
-            .map(|kind| Way::lay(kind, binds).with_context(|| kind.name()))
+        };
+        let ways = kinds
+            .clone()
+            .map(|kind| Way::lay(kind, binds, flows).with_context(|| kind.name()))
             .collect::<Result<Vec<_>>>()?;
-        for (flows, _) in SHAPES.into_iter().filter(|shape| shape.1 == binds) {
-            if plan.wants(&title(flows, binds)) {
-                book.add(scenario(plan, &ways, flows, binds)?);
-            }
+        for (flows, binds) in shapes {
+            book.add(scenario(plan, &ways, *flows, *binds)?);
         }
     }
     Ok(())
@@ -108,14 +104,18 @@ fn open(way: &Way, flows: usize, binds: u16) -> Result<()> {
 /// Sends packets as fast as one thread can; how many arrived. Those that fell out of a full queue between two namespaces are
 /// few, or the figure is worth nothing.
 fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<f64> {
-    // Nobody reads: what does not fit is thrown away when it has arrived.
-    let _sink = way
+    // Nobody reads meanwhile: what does not fit is thrown away when it has arrived.
+    let sinks = way
         .net
         .a
-        .enter(|| UdpSocket::bind(HOST_A.v4_at(SERVER)))?
-        .context("a sink")?;
+        .enter(|| servers(binds).map(sink).collect::<Result<Vec<_>>>())??;
     let before = arrived(way)?;
     let sent = way.net.client.enter(|| send(way, time, flows, binds))??;
+    // What nobody took is not counted yet.
+    let mut nothing = [0; PAYLOAD];
+    for sink in &sinks {
+        while sink.recv(&mut nothing).is_ok() {}
+    }
     // What is in a queue is on its way.
     let mut got = arrived(way)? - before;
     for _ in 0..100 {
@@ -186,6 +186,14 @@ impl Packets {
         ensure!(went == BATCH, "only {went} of {BATCH} packets were sent");
         Ok(went)
     }
+}
+
+/// A socket of the server with next to no room.
+fn sink(port: u16) -> Result<UdpSocket> {
+    let sink = UdpSocket::bind(HOST_A.v4_at(port)).context("a sink")?;
+    sink.set_nonblocking(true)?;
+    setsockopt(&sink, RcvBuf, &0)?;
+    Ok(sink)
 }
 
 /// A socket that is given whole IPv4 packets.

@@ -18,12 +18,26 @@ use tempfile::TempDir;
 
 use crate::{cpu, peers};
 
-/// Where the server listens.
+/// Where the server listens, for the first binds.
 pub(super) const SERVER: u16 = 9000;
+/// Binds that have an endpoint in common, as many as Pierhead can tell apart behind one.
+const BINDS_OF_AN_ENDPOINT: u16 = 4;
 /// The first port of the gate; as many follow as there are binds.
 pub(super) const FIRST: u16 = 10_000;
-/// Room for flows in every table there is.
-const MAX_FLOWS: u32 = 1 << 21;
+/// The server's port for a bind.
+fn server(bind: u16) -> u16 {
+    SERVER + bind / BINDS_OF_AN_ENDPOINT
+}
+
+/// The server's ports for so many binds.
+pub(super) fn servers(binds: u16) -> std::ops::Range<u16> {
+    SERVER..SERVER + binds.div_ceil(BINDS_OF_AN_ENDPOINT)
+}
+
+/// More flows than this need tables larger than those of Pierhead and of the kernel are.
+pub(super) const ORDINARY_FLOWS: usize = 1 << 17;
+/// Room for flows in larger tables.
+const MAX_FLOWS: u32 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -80,8 +94,8 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// Lays it out with so many ports of UDP.
-    pub(super) fn lay(kind: Kind, binds: u16) -> Result<Self> {
+    /// Lays it out with so many ports of UDP, for so many flows at once.
+    pub(super) fn lay(kind: Kind, binds: u16, flows: usize) -> Result<Self> {
         let net = Net::new()?;
         // A client that makes connections as fast as it can needs its ports back.
         net.client.sysctl("ipv4/ip_local_port_range", "1024 65535")?;
@@ -98,11 +112,11 @@ impl Way {
         };
         match kind {
             Kind::Route => {}
-            Kind::Full => way.pierhead("full", binds)?,
-            Kind::Steer => way.pierhead("steer", binds)?,
-            Kind::Off => way.pierhead("off", binds)?,
+            Kind::Full => way.pierhead("full", binds, flows)?,
+            Kind::Steer => way.pierhead("steer", binds, flows)?,
+            Kind::Off => way.pierhead("off", binds, flows)?,
             Kind::Haproxy => way.haproxy()?,
-            Kind::Nft => way.nft(binds)?,
+            Kind::Nft => way.nft(binds, flows)?,
         }
         Ok(way)
     }
@@ -110,7 +124,7 @@ impl Way {
     /// Where the client connects to reach bind number `bind`.
     pub(super) fn address(&self, bind: u16) -> SocketAddr {
         match self.kind {
-            Kind::Route => HOST_A.v4_at(SERVER),
+            Kind::Route => HOST_A.v4_at(server(bind)),
             Kind::Full | Kind::Steer | Kind::Off | Kind::Haproxy | Kind::Nft => GATE.v4_at(FIRST + bind),
         }
     }
@@ -123,7 +137,7 @@ impl Way {
         }
     }
 
-    fn pierhead(&mut self, mode: &str, binds: u16) -> Result<()> {
+    fn pierhead(&mut self, mode: &str, binds: u16, flows: usize) -> Result<()> {
         let folder = self._directory.path().join("manifests");
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("gate.yaml"), manifests(GATE.v4, binds))?;
@@ -133,10 +147,12 @@ impl Way {
             "--workers=1",
             "--access-log=off",
             "--admin=127.0.0.1:9900",
-            &format!("--max-flows={MAX_FLOWS}"),
             "--ebpf",
             mode,
         ]);
+        if flows > ORDINARY_FLOWS {
+            command.arg(format!("--max-flows={MAX_FLOWS}"));
+        }
         command.args(["--address-pool", pierhead_wire::net::POOL_V4]);
         command.arg("--config").arg(&folder);
         command.arg("--state-dir").arg(self._directory.path().join("state"));
@@ -144,7 +160,8 @@ impl Way {
         gate.ready()?;
         if mode == "full" {
             let (_, said) = status(&self.net, &["status", "--admin", "127.0.0.1:9900"])?;
-            ensure!(!said.contains("userspace"), "not everything is in the kernel: {said}");
+            let elsewhere = said.split_whitespace().any(|word| matches!(word, "steered" | "bound"));
+            ensure!(!elsewhere, "not everything is in the kernel: {said}");
         }
         self.gate = Some(gate);
         Ok(())
@@ -164,9 +181,9 @@ impl Way {
         Ok(())
     }
 
-    fn nft(&mut self, binds: u16) -> Result<()> {
+    fn nft(&mut self, binds: u16, flows: usize) -> Result<()> {
         let elements: Vec<_> = (0..binds)
-            .map(|bind| format!("{} . {} : {} . {SERVER}", GATE.v4, FIRST + bind, HOST_A.v4))
+            .map(|bind| format!("{} . {} : {} . {}", GATE.v4, FIRST + bind, HOST_A.v4, server(bind)))
             .collect();
         let elements = elements.join(", ");
         let rules = include_str!("../../../peers/dnat.nft")
@@ -182,7 +199,9 @@ impl Way {
             "nft: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        self._conntrack = Some(Conntrack::widen()?);
+        if flows > ORDINARY_FLOWS {
+            self._conntrack = Some(Conntrack::widen()?);
+        }
         Ok(())
     }
 
@@ -205,8 +224,8 @@ fn pinned(program: &str) -> Command {
     command
 }
 
-/// A bind for TCP and so many for UDP: Gateways of as many listeners as one may have, each with a route of its own, all to one
-/// endpoint.
+/// A bind for TCP and so many for UDP: Gateways of as many listeners as one may have, each with a route of its own, to
+/// an endpoint for a few of them.
 fn manifests(address: Ipv4Addr, binds: u16) -> String {
     const LISTENERS: u16 = 64;
     let mut text = String::new();
@@ -230,17 +249,23 @@ fn manifests(address: Ipv4Addr, binds: u16) -> String {
                 text,
                 "apiVersion: gateway.networking.k8s.io/v1\nkind: {protocol}Route\nmetadata: {{name: r{bind}}}\nspec:\n  \
                  parentRefs: [{{name: {low}-{gateway}, sectionName: l{bind}}}]\n  \
-                 rules: [{{backendRefs: [{{name: {low}, port: {SERVER}}}]}}]\n---\n"
+                 rules: [{{backendRefs: [{{name: {low}-{}, port: {}}}]}}]\n---\n",
+                server(bind),
+                server(bind)
             );
         }
-        let _ = write!(
-            text,
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {low}}}\nspec: {{ports: [{{name: p, port: {SERVER}, protocol: {protocol}}}]}}\n---\n\
-             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {low}-1, labels: {{kubernetes.io/service-name: {low}}}}}\n\
-             addressType: IPv4\nports: [{{name: p, port: {SERVER}, protocol: {protocol}}}]\n\
-             endpoints: [{{addresses: [{}], conditions: {{ready: true}}}}]\n---\n",
-            HOST_A.v4
-        );
+        for server in servers(binds) {
+            let _ = write!(
+                text,
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {low}-{server}}}\n\
+                 spec: {{ports: [{{name: p, port: {server}, protocol: {protocol}}}]}}\n---\n\
+                 apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                 metadata: {{name: {low}-{server}-1, labels: {{kubernetes.io/service-name: {low}-{server}}}}}\n\
+                 addressType: IPv4\nports: [{{name: p, port: {server}, protocol: {protocol}}}]\n\
+                 endpoints: [{{addresses: [{}], conditions: {{ready: true}}}}]\n---\n",
+                HOST_A.v4
+            );
+        }
     }
     text
 }
