@@ -56,6 +56,9 @@ pub struct Tally {
     pub slowest: Duration,
     /// Of every good answer.
     pub latencies: Vec<Duration>,
+    /// Failed requests by the second in which they failed, counted from the first good answer.
+    pub failed_in: BTreeMap<u64, u64>,
+    first_good: Option<Instant>,
     last_good: Option<Instant>,
 }
 
@@ -128,7 +131,7 @@ impl Worker {
                 tally.reopened += u64::from(reopened);
                 match result {
                     Ok(()) => tally.good(ended, ended.saturating_duration_since(began)),
-                    Err(why) => *tally.failed.entry(short(&why)).or_default() += 1,
+                    Err(why) => tally.bad(ended, short(&why)),
                 }
             }
             due += self.plan.pace;
@@ -200,9 +203,16 @@ impl Tally {
     fn good(&mut self, now: Instant, took: Duration) {
         self.gap_until(now);
         self.good += 1;
+        self.first_good.get_or_insert(now);
         self.last_good = Some(now);
         self.slowest = self.slowest.max(took);
         self.latencies.push(took);
+    }
+
+    fn bad(&mut self, now: Instant, why: String) {
+        let since = |first| now.saturating_duration_since(first).as_secs();
+        *self.failed.entry(why).or_default() += 1;
+        *self.failed_in.entry(self.first_good.map_or(0, since)).or_default() += 1;
     }
 
     fn gap_until(&mut self, now: Instant) {
@@ -230,6 +240,10 @@ impl fmt::Display for Tally {
         for (why, count) in &self.failed {
             write!(f, "; {count}× {why}")?;
         }
+        for (at, (second, count)) in self.failed_in.iter().enumerate() {
+            let lead = if at == 0 { "; " } else { ", " };
+            write!(f, "{lead}{count} in second {second}")?;
+        }
         Ok(())
     }
 }
@@ -249,6 +263,19 @@ mod tests {
         assert_eq!(tally.gap, Duration::from_millis(50));
         tally.gap_until(at(200));
         assert_eq!(tally.gap, Duration::from_millis(130));
+    }
+
+    #[test]
+    fn it_is_told_when_requests_failed() {
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        tally.good(start, Duration::ZERO);
+        for ms in [2_100, 2_900, 14_000] {
+            tally.bad(start + Duration::from_millis(ms), "reset".to_owned());
+        }
+        assert_eq!(tally.lost(), 3);
+        let told = tally.to_string();
+        assert!(told.ends_with("; 3× reset; 2 in second 2, 1 in second 14"), "{told}");
     }
 
     #[test]
