@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use pierhead_wire::config::service;
 use pierhead_wire::every_mode;
 use pierhead_wire::gate::{Gate, Mode};
-use pierhead_wire::net::GATE;
+use pierhead_wire::net::{GATE, HOST_A, HOST_B};
 use pierhead_wire::poll::eventually;
 use pierhead_wire::street::{HTTP, Street, gateway, route};
 use tungstenite::Message;
@@ -174,10 +177,7 @@ fn listeners_come_and_go(mode: Mode) -> Result<()> {
     let other = GATE.v4_at(8088);
     for _ in 0..3 {
         ensure!(
-            street
-                .client
-                .tcp_within(other, std::time::Duration::from_millis(200))
-                .is_err(),
+            street.client.tcp_within(other, Duration::from_millis(200)).is_err(),
             "nobody listens there yet"
         );
         street.config.replace("gate.yaml", &gateway(&[HTTP, OTHER]))?;
@@ -187,7 +187,7 @@ fn listeners_come_and_go(mode: Mode) -> Result<()> {
         })?;
         street.config.replace("gate.yaml", &gateway(&[HTTP]))?;
         eventually("the listener is gone", || {
-            let gone = street.client.tcp_within(other, std::time::Duration::from_millis(200));
+            let gone = street.client.tcp_within(other, Duration::from_millis(200));
             ensure!(gone.is_err(), "it still accepts");
             Ok(())
         })?;
@@ -197,8 +197,6 @@ fn listeners_come_and_go(mode: Mode) -> Result<()> {
 }
 
 fn endpoints_come_and_go(mode: Mode) -> Result<()> {
-    use pierhead_wire::config::service;
-    use pierhead_wire::net::{HOST_A, HOST_B};
     let street = Street::new()?;
     let at = |address: std::net::Ipv4Addr| service("moving", "TCP", 8080, &[address.into()]);
     let files = [
@@ -220,4 +218,52 @@ fn endpoints_come_and_go(mode: Mode) -> Result<()> {
     })?;
     street.config.replace("moving.yaml", &at(HOST_A.v4))?;
     answered(&street, "one.test", Some("a"))
+}
+
+#[test]
+fn a_host_that_is_cut_off_is_asked_no_more_until_it_is_back() -> Result<()> {
+    let street = Street::new()?;
+    let both = service("pair", "TCP", 8080, &[HOST_A.v4.into(), HOST_B.v4.into()]);
+    let files = [
+        ("gate.yaml", gateway(&[HTTP])),
+        ("one.yaml", to("one", "pair")),
+        ("pair.yaml", both),
+    ];
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let _gate = street.gate(Mode::Off, &files)?;
+    let ask = || -> Result<(String, Duration)> {
+        let began = Instant::now();
+        let response = street.client.get(GATE.v4_at(80), "one.test", "/")?;
+        ensure!(response.status == 200, "status {}", response.status);
+        Ok((response.echo()?.backend().to_owned(), began.elapsed()))
+    };
+    answered(&street, "one.test", Some("a"))?;
+    // So that every worker keeps a connection to each.
+    for _ in 0..40 {
+        ask()?;
+    }
+    // It gets packets, and none come back: no error tells that it is gone.
+    street.net.a.ip("route add blackhole 10.0.11.1/32\n")?;
+    // On kept connections, which are given up when nothing is acknowledged; on new ones; and then on neither.
+    for number in 0..20 {
+        let (backend, took) = ask()?;
+        ensure!(backend == "b", "request {number} was answered by {backend}");
+        ensure!(took < Duration::from_secs(4), "request {number} took {took:?}");
+    }
+    let until = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until {
+        let (_, took) = ask()?;
+        ensure!(
+            took < Duration::from_secs(1),
+            "a request tried what is gone, for {took:?}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+    street.net.a.ip("route del blackhole 10.0.11.1/32\n")?;
+    let back = Instant::now();
+    while ask()?.0 != "a" {
+        ensure!(back.elapsed() < Duration::from_secs(15), "it is not asked again");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use super::{
     pipeline::{Stop, Work},
     policy::{retry, retry::Failed, stream, timeouts},
     pump,
-    pump::Broke,
+    pump::{Broke, Patience},
     reply::Reply,
     rules::Rule,
     timer::earlier,
@@ -76,7 +76,7 @@ impl<C: Client> Work<'_, '_, C> {
             } else {
                 self.cx.local().now()
             };
-            let outcome = self.attempt(plan, &lease, scratch, body, stale > 0).await;
+            let outcome = self.attempt(plan, &lease, scratch, body, began, stale > 0).await;
             let (failed, stop) = match outcome {
                 Ok((upstream, length)) => {
                     let latency = self.cx.local().now() - began;
@@ -154,6 +154,7 @@ impl<C: Client> Work<'_, '_, C> {
         lease: &Lease,
         scratch: &mut Scratch,
         body: BodyLength,
+        began: Instant,
         fresh: bool,
     ) -> Result<(Upstream, BodyLength), (Option<Failed>, Stop)> {
         let of_attempt = timeouts::of_attempt(&plan.rule.timeouts);
@@ -190,14 +191,19 @@ impl<C: Client> Work<'_, '_, C> {
         if upstream.has_opened() {
             plan.backend.cells.of(self.cx.conn.worker.number).connects.add(1);
         }
+        let patience = Patience {
+            deadline,
+            idle: stream::idle_limit(&scratch.request.headers, plan.limits),
+        };
+        let look = (!upstream.has_opened()).then(|| began + plan.limits.connect_timeout);
         let asked = pump::ask(
             self.client,
             self.tape,
             &mut upstream,
             &mut scratch.response,
             self.timer,
-            deadline,
-            stream::idle_limit(&scratch.request.headers, plan.limits),
+            patience,
+            look,
         );
         match asked.await {
             Ok(length) => {
@@ -224,6 +230,9 @@ impl<C: Client> Work<'_, '_, C> {
                 } else {
                     Failed::Broken
                 };
+                if matches!(fault, Fault::Unheard) {
+                    lease.avoid(plan.backend);
+                }
                 tracing::debug!(address = %lease.address(), %fault, "a backend broke an exchange");
                 let reason = match fault {
                     Fault::Malformed(_) | Fault::WrongLength => Reason::BackendProtocol,

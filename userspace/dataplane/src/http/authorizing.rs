@@ -305,7 +305,7 @@ impl Asked {
 fn reason_of(fault: &Fault) -> Reason {
     match fault {
         Fault::Malformed(_) | Fault::WrongLength | Fault::TooLarge => Reason::BackendProtocol,
-        Fault::Io(_) | Fault::Http2(_) | Fault::Cut => Reason::BackendReset,
+        Fault::Io(_) | Fault::Http2(_) | Fault::Cut | Fault::Unheard => Reason::BackendReset,
     }
 }
 

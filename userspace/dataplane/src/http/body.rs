@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Http2(#[from] Gone),
     #[error("the peer closed the connection before the message was complete")]
     Cut,
+    #[error("the peer does not acknowledge what it is sent")]
+    Unheard,
     #[error("the body has another length than its Content-Length says")]
     WrongLength,
     #[error("the body is larger than the limit")]

@@ -94,6 +94,10 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    pub(crate) fn io(&self) -> &S {
+        &self.io
+    }
+
     /// What was read and not consumed.
     pub(crate) fn input(&self) -> &[u8] {
         self.input.as_ref().map_or(&[], Buffer::data)

@@ -35,7 +35,7 @@ pub(crate) enum Broke {
     Deadline,
 }
 
-/// How long an answer may take, in all and between two movements.
+/// How long an exchange may take, in all and between two movements.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     pub(crate) deadline: Option<Instant>,
@@ -67,15 +67,19 @@ impl Idle {
     }
 }
 
-/// Sends the request and waits for the final head of the answer; interim ones are passed on.
+/// How long after the backend was heard of it is seen to again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Sends the request and waits for the final head of the answer; interim ones are passed on. From `look` on it is seen to that
+/// the backend is there at all.
 pub(crate) async fn ask<C: Client>(
     client: &mut C,
     tape: &mut Tape,
     upstream: &mut Upstream,
     head: &mut ResponseHead,
     timer: &mut Timer,
-    deadline: Option<Instant>,
-    idle: Duration,
+    Patience { deadline, idle }: Patience,
+    mut look: Option<Instant>,
 ) -> Result<pierhead_http1::BodyLength, Broke> {
     let mut sending = Sending::new(upstream);
     // Set up only when something is awaited: small requests never ask for the time.
@@ -107,6 +111,7 @@ pub(crate) async fn ask<C: Client>(
                 if client.poll_gone(cx).is_ready() {
                     return Poll::Ready(Err(Broke::ClientGone));
                 }
+                until = earlier(until, look);
             } else {
                 let silence = silence.get_or_insert_with(|| Idle::new(idle));
                 silence.moved |= moved;
@@ -114,7 +119,15 @@ pub(crate) async fn ask<C: Client>(
             }
             timer.set(until);
             if timer.poll(cx).is_ready() {
-                let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                let now = Instant::now();
+                let expired = deadline.is_some_and(|deadline| now >= deadline);
+                if !expired && sending.is_over() {
+                    if upstream.is_unheard() {
+                        return Poll::Ready(Err(Broke::Upstream(Fault::Unheard)));
+                    }
+                    look = Some(now + LOOK_AGAIN);
+                    continue;
+                }
                 return Poll::Ready(Err(match (expired, sending.stalled) {
                     (true, _) => Broke::Deadline,
                     (false, true) => Broke::UpstreamIdle,

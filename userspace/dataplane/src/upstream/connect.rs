@@ -65,6 +65,16 @@ pub(crate) async fn connect(
     timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
+impl Connected {
+    /// Below TLS, if there is any.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 impl Stream for Connected {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {

@@ -92,6 +92,14 @@ impl Upstream {
         }
     }
 
+    /// Whether the other side is gone without a word: see [`Fault::Unheard`]. HTTP/2 has pings for that.
+    pub(crate) fn is_unheard(&self) -> bool {
+        match self {
+            Self::Http1(exchange) => exchange.is_unheard(),
+            Self::Http2(_) => false,
+        }
+    }
+
     /// Ends the exchange; what can be used again is. It is now about `now`.
     pub(crate) fn end(self, lease: &Lease, now: Instant) {
         match self {

@@ -9,7 +9,7 @@ use pierhead_http1::{
 
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Connected, Lease};
+use super::{Connected, Lease, heard::is_unheard};
 use crate::http::{BodyReader, BodyWriter, Fault, Front, Sink, Source, Wire};
 
 /// What a backend may send as a head.
@@ -88,6 +88,11 @@ impl Http1Exchange {
     /// Whether no byte of a response has come.
     pub(crate) fn is_unanswered(&self) -> bool {
         self.wire.received == self.received_before
+    }
+
+    /// Whether the backend of a connection that waited in the pool does not even acknowledge the request.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.reused && self.is_unanswered() && is_unheard(self.wire.io().tcp())
     }
 
     pub(crate) fn is_sent(&self) -> bool {

@@ -5,6 +5,7 @@
 mod backends;
 mod connect;
 mod exchange;
+mod heard;
 mod http1;
 mod http2;
 mod pool;

@@ -28,8 +28,13 @@ const IDLE_TIME: Duration = Duration::from_secs(50);
 /// How often expired and dead ones are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// How long an endpoint that could not be connected to is avoided while others can be had.
-const AVOIDED: Duration = Duration::from_secs(3);
+/// An endpoint that could not be connected to is avoided, while others can be had, until a connection succeeds. It is tried after
+/// so long, and then after twice as long each time …
+const TRIED_AFTER: Duration = Duration::from_secs(1);
+/// … up to this, …
+const TRIED_AT_LEAST_EVERY: Duration = Duration::from_secs(8);
+/// … for so long.
+const TRIED_FOR: Duration = Duration::from_secs(2);
 
 /// Everything that must be equal for a connection to be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +49,9 @@ struct Key {
 pub(crate) struct Slot {
     key: Key,
     in_flight: Cell<u32>,
-    avoided_until: Cell<Option<Instant>>,
+    avoided: Cell<bool>,
+    /// Somebody tries to connect to it while it is avoided.
+    tried: Cell<bool>,
     last_used: Cell<Instant>,
     idle: RefCell<Vec<Idle>>,
     pub(super) shared: RefCell<Vec<Rc<Shared>>>,
@@ -136,7 +143,8 @@ impl Pool {
             Rc::new(Slot {
                 key,
                 in_flight: Cell::new(0),
-                avoided_until: Cell::new(None),
+                avoided: Cell::new(false),
+                tried: Cell::new(false),
                 last_used: Cell::new(Instant::now()),
                 idle: RefCell::default(),
                 shared: RefCell::default(),
@@ -188,14 +196,11 @@ impl Slot {
     /// Smaller is better: first whether it should be avoided, then what is in flight.
     fn burden(&self, tried: &[SocketAddr]) -> (bool, bool, u32) {
         let tried = !tried.is_empty() && tried.contains(&self.key.address);
-        let avoided = match self.avoided_until.get() {
-            None => false,
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                self.avoided_until.set(None);
-                false
-            }
-        };
+        let avoided = self.avoided.get();
+        if avoided {
+            // It would be used: worth to be tried.
+            self.last_used.set(Instant::now());
+        }
         (tried || avoided, tried, self.in_flight.get())
     }
 }
@@ -233,8 +238,8 @@ impl Lease {
     pub(crate) async fn connect(&self, backend: &Backend, limit: Duration) -> Result<Connected, ConnectError> {
         let connected = connect(self.address(), backend.tls().map(AsRef::as_ref), limit).await;
         match &connected {
-            Ok(_) => self.slot.avoided_until.set(None),
-            Err(_) => self.avoid(),
+            Ok(_) => self.slot.avoided.set(false),
+            Err(_) => self.avoid(backend),
         }
         connected
     }
@@ -247,8 +252,34 @@ impl Lease {
         Wire::new(stream, Rc::clone(&self.pool.buffers))
     }
 
-    pub(crate) fn avoid(&self) {
-        self.slot.avoided_until.set(Some(Instant::now() + AVOIDED));
+    /// Has the next choices fall on other endpoints until this one can be connected to.
+    pub(crate) fn avoid(&self, backend: &Backend) {
+        self.slot.avoided.set(true);
+        if self.slot.tried.replace(true) {
+            return;
+        }
+        self.slot.last_used.set(Instant::now());
+        self.pool.keep_clean();
+        let slot = Rc::downgrade(&self.slot);
+        let (address, tls) = (self.address(), backend.tls().cloned());
+        spawn_local(async move {
+            let mut pause = TRIED_AFTER;
+            loop {
+                sleep(pause).await;
+                pause = TRIED_AT_LEAST_EVERY.min(pause * 2);
+                // Forgotten when nobody has wanted it for a while.
+                if slot.upgrade().is_none_or(|slot| !slot.avoided.get()) {
+                    break;
+                }
+                if connect(address, tls.as_deref(), TRIED_FOR).await.is_ok() {
+                    break;
+                }
+            }
+            if let Some(slot) = slot.upgrade() {
+                slot.avoided.set(false);
+                slot.tried.set(false);
+            }
+        });
     }
 
     /// Keeps a connection for the next request; it is now about `since`.
