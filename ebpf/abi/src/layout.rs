@@ -2,7 +2,7 @@
 
 /// Part of the pin path. Raise it whenever a key, a value, a limit or the meaning of one changes: a process with
 /// another layout then opens its own maps beside the old ones, instead of reading them wrongly.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// Slots of the `CONTROL` array, each one `u64` that is written whole.
 pub mod control {
@@ -36,8 +36,9 @@ pub const MAX_LOADS: usize = GENERATIONS * MAX_WORKERS;
 pub const MAX_BINDINGS: usize = 65_536;
 pub const MAX_OWNED: usize = 16_384;
 
-/// L4 binds that are in the kernel at once.
-pub const MAX_VIPS: usize = 16_384;
+/// Ids of L4 binds and of endpoints. Half of them may be held by what is about to retire, so as many as the other half are in the
+/// kernel at once.
+pub const MAX_VIPS: usize = 20_480;
 pub const MAX_BACKENDS: usize = 65_536;
 pub const MAX_FLOWS: usize = 262_144;
 /// Fragmented replies under way at once. The oldest is forgotten first; losing one costs a datagram.

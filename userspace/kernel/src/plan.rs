@@ -138,6 +138,11 @@ impl MapOp {
     }
 }
 
+/// Binds in the kernel at once.
+pub const MOST_VIPS: usize = MAX_VIPS / 2;
+/// Endpoints in the kernel at once; of two binds they are two.
+pub const MOST_BACKENDS: usize = MAX_BACKENDS / 2;
+
 /// Why a bind cannot be in the kernel although its endpoints are here: [`bounded`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
@@ -149,8 +154,8 @@ pub enum Full {
 impl Full {
     pub fn why(self) -> String {
         match self {
-            Self::Vips => format!("the kernel already has its {MAX_VIPS} layer 4 binds"),
-            Self::Backends => format!("the kernel already has its {MAX_BACKENDS} endpoints"),
+            Self::Vips => format!("the kernel already has its {MOST_VIPS} layer 4 binds"),
+            Self::Backends => format!("the kernel already has its {MOST_BACKENDS} endpoints"),
             Self::SharedEndpoint => {
                 format!("an endpoint of it is already shared by {MAX_VIPS_PER_ENDPOINT} layer 4 binds")
             }
@@ -163,12 +168,10 @@ pub fn bounded(wanted: &mut Wanted) -> BTreeMap<Place, Full> {
     let mut refused = BTreeMap::new();
     let mut users: BTreeMap<Place, usize> = BTreeMap::new();
     let mut pairs = 0;
-    // Ids are also held by what is about to retire: half of them may be.
-    let most = MAX_BACKENDS / 2;
     for (count, (vip, endpoints)) in wanted.vips.iter().enumerate() {
-        let full = if count - refused.len() >= MAX_VIPS / 2 {
+        let full = if count - refused.len() >= MOST_VIPS {
             Some(Full::Vips)
-        } else if pairs + endpoints.len() > most {
+        } else if pairs + endpoints.len() > MOST_BACKENDS {
             Some(Full::Backends)
         } else if endpoints
             .keys()

@@ -261,6 +261,31 @@ fn more_binds_on_one_endpoint_than_a_reply_looks_at_stay_in_userspace() {
     assert!(refused.values().all(|full| full.why().contains("shared")));
 }
 
+#[test]
+fn ten_thousand_binds_fit_and_those_beyond_the_limit_are_told_it() {
+    let mut want = Wanted::default();
+    for number in 0..10_500_u16 {
+        let vip = Place::new(17, Addr::v4([198, 51, 100, 1]), Port::new(1_000 + number));
+        let endpoint = Place::new(17, Addr::v4([10, 1, 0, 10]), Port::new(5_000 + number));
+        want.vips.insert(vip, [(Target::here(endpoint), 1)].into());
+    }
+    let refused = bounded(&mut want);
+    assert_eq!((want.vips.len(), refused.len()), (10_240, 260));
+    assert!(refused.values().all(|full| full.why().contains("10240")), "{refused:?}");
+    // All of them may be exchanged for others at once.
+    let (_, state) = plan(&State::default(), &want);
+    let mut others = Wanted::default();
+    for (vip, endpoints) in std::mem::take(&mut want.vips) {
+        others.vips.insert(Place { protocol: 6, ..vip }, endpoints);
+    }
+    let (ops, state) = plan(&state, &others);
+    assert!(
+        ops.iter()
+            .all(|op| !matches!(op, MapOp::PutTable { table, .. } if table.vip >= 20_480))
+    );
+    assert_eq!(state.vip_ids.len(), 10_240);
+}
+
 const POD: &str = "10.1.0.10:5000";
 const HERE: &str = "198.51.100.1:80";
 
