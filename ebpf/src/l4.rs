@@ -103,22 +103,27 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
         // A datagram is neither first nor last.
         (false, _) => TcpFlags(0),
     };
-    let Some(head) = table.get(0) else {
-        return Outcome::NoEndpoint;
-    };
-    // A `Head` in the shape of a `Slot`: bind and number of slots.
-    let (vip, slots) = (head.backend, head.generation);
     let key = FlowKey::new(ip.protocol, ip.src, client_port, ip.dst, vip_port);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let (outcome, backend) = match known(&key, flags, tick(now)) {
-        Known::Alive(backend) => (Outcome::Forwarded, Some(backend)),
-        Known::Dead if ip.protocol == TCP => (Outcome::DeadBackend, None),
-        // A datagram flow moves on to an endpoint that lives.
-        Known::Dead | Known::None => match open(ctx, ip, &key, flags, table, slots, now) {
-            Ok(backend) => (Outcome::Opened, Some(backend)),
-            Err(outcome) => (outcome, None),
-        },
+    let known = known(&key, flags, tick(now));
+    let (vip, outcome, backend) = if let Known::Alive(backend) = known {
+        // Without a look at the table: with many binds that is memory far away.
+        (backend.vip, Outcome::Forwarded, Some(backend))
+    } else {
+        let Some(head) = table.get(0) else {
+            return Outcome::NoEndpoint;
+        };
+        // A `Head` in the shape of a `Slot`: bind and number of slots.
+        let (vip, slots) = (head.backend, head.generation);
+        match known {
+            Known::Dead if ip.protocol == TCP => (vip, Outcome::DeadBackend, None),
+            // A datagram flow moves on to an endpoint that lives.
+            _ => match open(ctx, ip, &key, flags, table, slots, now) {
+                Ok(backend) => (vip, Outcome::Opened, Some(backend)),
+                Err(outcome) => (vip, outcome, None),
+            },
+        }
     };
     let outcome = match backend {
         Some(backend) if !backend.hop.is_here() => skb.relay(ip, &backend.hop),
