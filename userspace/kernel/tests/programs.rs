@@ -25,8 +25,8 @@ const BUDGET: [u32; 3] = [60_000, 45_000, 6_000];
 /// What it looked at when this was last committed, on the kernels named here. Programs that grow beyond the margin on one
 /// of them say so in the commit that makes them grow, by changing these numbers.
 const BASELINES: [(&str, [u32; 3]); 4] = [
-    ("5.10.", [51_396, 38_785, 4_701]),
-    ("6.1.", [51_396, 38_785, 4_701]),
+    ("5.10.", [57_705, 38_835, 4_701]),
+    ("6.1.", [57_705, 38_835, 4_701]),
     ("6.12.", [32_707, 22_089, 1_219]),
     ("6.18.", [41_684, 31_045, 1_144]),
 ];
