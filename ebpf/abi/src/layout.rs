@@ -40,6 +40,7 @@ pub const MAX_OWNED: usize = 16_384;
 /// kernel at once.
 pub const MAX_VIPS: usize = 20_480;
 pub const MAX_BACKENDS: usize = 65_536;
+/// Unless whoever makes the map asks for another number.
 pub const MAX_FLOWS: usize = 262_144;
 /// Fragmented replies under way at once. The oldest is forgotten first; losing one costs a datagram.
 pub const MAX_PIECES: usize = 8_192;

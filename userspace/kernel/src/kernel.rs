@@ -367,9 +367,7 @@ impl Kernel {
                     .netlink
                     .remove_local(*net)
                     .map_err(KernelError::system("remove a local route")),
-                [MapOp::PutTable { .. }, ..] => self.maps.put_tables(run),
-                [MapOp::DropTable { .. }, ..] => self.maps.drop_tables(run),
-                run => run.iter().try_for_each(|op| self.maps.perform(op)),
+                run => self.maps.perform(run),
             };
             if let Err(error) = done {
                 self.reread()?;

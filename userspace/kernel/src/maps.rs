@@ -176,8 +176,16 @@ impl Maps {
         ids.map_err(KernelError::map(map::VIPS))
     }
 
-    /// Does one step, except local routes: those are not in maps.
-    pub(crate) fn perform(&mut self, op: &MapOp) -> Result<(), KernelError> {
+    /// Does steps that go together ([`MapOp::goes_with`]), except local routes: those are not in maps.
+    pub(crate) fn perform(&mut self, steps: &[MapOp]) -> Result<(), KernelError> {
+        match steps {
+            [MapOp::PutTable { .. }, ..] => self.put_tables(steps),
+            [MapOp::DropTable { .. }, ..] => self.drop_tables(steps),
+            _ => steps.iter().try_for_each(|step| self.perform_one(step)),
+        }
+    }
+
+    fn perform_one(&mut self, op: &MapOp) -> Result<(), KernelError> {
         match op {
             MapOp::PutSeed(seed) => self.set_control(control::SEED, *seed),
             MapOp::PutBackend { id, backend } | MapOp::RetireBackend { id, backend } => self
@@ -188,7 +196,7 @@ impl Maps {
                 .replies
                 .insert(endpoint.to_bytes(), replies.to_bytes(), 0)
                 .map_err(KernelError::map(map::REPLIES)),
-            MapOp::PutTable { .. } => self.put_tables(std::slice::from_ref(op)),
+            MapOp::PutTable { .. } | MapOp::DropTable { .. } => self.perform(std::slice::from_ref(op)),
             MapOp::PutBinding {
                 key: (bits, key),
                 binding,
@@ -209,7 +217,6 @@ impl Maps {
             MapOp::DropBinding { key: (bits, key) } => {
                 gone(map::BINDINGS, self.bindings.remove(&Key::new(*bits, key.to_bytes())))
             }
-            MapOp::DropTable { .. } => self.drop_tables(std::slice::from_ref(op)),
             MapOp::DropReplies { endpoint } => gone(map::REPLIES, self.replies.remove(&endpoint.to_bytes())),
             MapOp::AddLocal(_) | MapOp::RemoveLocal(_) => Ok(()),
         }
@@ -219,7 +226,7 @@ impl Maps {
     ///
     /// The kernel answers for a map of maps only when no program uses any more what was there before: some milliseconds, but
     /// from Linux 6.8 on once for all of a batch.
-    pub(crate) fn put_tables(&mut self, ops: &[MapOp]) -> Result<(), KernelError> {
+    fn put_tables(&mut self, ops: &[MapOp]) -> Result<(), KernelError> {
         for ops in ops.chunks(TABLES_AT_ONCE) {
             let mut tables = Vec::with_capacity(ops.len());
             for op in ops {
@@ -240,7 +247,7 @@ impl Maps {
     }
 
     /// Does steps that drop tables, many at a time.
-    pub(crate) fn drop_tables(&self, ops: &[MapOp]) -> Result<(), KernelError> {
+    fn drop_tables(&self, ops: &[MapOp]) -> Result<(), KernelError> {
         let key = |op: &MapOp| match op {
             MapOp::DropTable { vip } => Some(vip.to_bytes()),
             _ => None,

@@ -117,6 +117,7 @@ pub(crate) fn link_detach(link: impl AsFd) -> io::Result<()> {
 
 /// `union bpf_attr` for batches.
 #[repr(C)]
+#[derive(Default)]
 struct Batch {
     in_batch: u64,
     out_batch: u64,
@@ -145,8 +146,7 @@ pub(crate) fn lookup_batch(
         values: values.as_mut_ptr() as u64,
         count,
         map_fd: map.as_fd().as_raw_fd(),
-        elem_flags: 0,
-        flags: 0,
+        ..Batch::default()
     };
     match bpf(MAP_LOOKUP_BATCH, &mut attr) {
         Ok(_) => {
@@ -170,14 +170,11 @@ pub(crate) fn update_batch<const K: usize, const V: usize>(
     values: &[[u8; V]],
 ) -> io::Result<()> {
     let mut attr = Batch {
-        in_batch: 0,
-        out_batch: 0,
         keys: keys.as_ptr() as u64,
         values: values.as_ptr() as u64,
         count: keys.len().min(values.len()) as u32,
         map_fd: map.as_fd().as_raw_fd(),
-        elem_flags: 0,
-        flags: 0,
+        ..Batch::default()
     };
     bpf(MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
@@ -185,14 +182,10 @@ pub(crate) fn update_batch<const K: usize, const V: usize>(
 /// Removes entries in order, up to the first that is not there; how many are gone.
 pub(crate) fn delete_batch<const K: usize>(map: impl AsFd, keys: &[[u8; K]]) -> (usize, io::Result<()>) {
     let mut attr = Batch {
-        in_batch: 0,
-        out_batch: 0,
         keys: keys.as_ptr() as u64,
-        values: 0,
         count: keys.len() as u32,
         map_fd: map.as_fd().as_raw_fd(),
-        elem_flags: 0,
-        flags: 0,
+        ..Batch::default()
     };
     let result = bpf(MAP_DELETE_BATCH, &mut attr).map(drop);
     (attr.count as usize, result)

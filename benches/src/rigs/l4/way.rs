@@ -24,6 +24,11 @@ pub(super) const SERVER: u16 = 9000;
 const BINDS_OF_AN_ENDPOINT: u16 = 4;
 /// The first port of the gate; as many follow as there are binds.
 pub(super) const FIRST: u16 = 10_000;
+/// More flows than this need tables larger than those of Pierhead and of the kernel are.
+pub(super) const ORDINARY_FLOWS: usize = 1 << 17;
+/// Room for flows in larger tables.
+const MAX_FLOWS: u32 = 1 << 20;
+
 /// The server's port for a bind.
 fn server(bind: u16) -> u16 {
     SERVER + bind / BINDS_OF_AN_ENDPOINT
@@ -33,11 +38,6 @@ fn server(bind: u16) -> u16 {
 pub(super) fn servers(binds: u16) -> std::ops::Range<u16> {
     SERVER..SERVER + binds.div_ceil(BINDS_OF_AN_ENDPOINT)
 }
-
-/// More flows than this need tables larger than those of Pierhead and of the kernel are.
-pub(super) const ORDINARY_FLOWS: usize = 1 << 17;
-/// Room for flows in larger tables.
-const MAX_FLOWS: u32 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -244,14 +244,12 @@ fn manifests(address: Ipv4Addr, binds: u16) -> String {
             text.push_str("---\n");
         }
         for bind in 0..binds {
-            let gateway = bind / LISTENERS;
+            let (gateway, server) = (bind / LISTENERS, server(bind));
             let _ = write!(
                 text,
                 "apiVersion: gateway.networking.k8s.io/v1\nkind: {protocol}Route\nmetadata: {{name: r{bind}}}\nspec:\n  \
                  parentRefs: [{{name: {low}-{gateway}, sectionName: l{bind}}}]\n  \
-                 rules: [{{backendRefs: [{{name: {low}-{}, port: {}}}]}}]\n---\n",
-                server(bind),
-                server(bind)
+                 rules: [{{backendRefs: [{{name: {low}-{server}, port: {server}}}]}}]\n---\n"
             );
         }
         for server in servers(binds) {

@@ -195,7 +195,9 @@ impl<C: Client> Work<'_, '_, C> {
             deadline,
             idle: stream::idle_limit(&scratch.request.headers, plan.limits),
         };
-        let look = (!upstream.has_opened()).then(|| began + plan.limits.connect_timeout);
+        // Given up only where another can be asked.
+        let look = (upstream.may_be_unheard() && scratch.request.method.is_idempotent())
+            .then(|| began + plan.limits.connect_timeout);
         let asked = pump::ask(
             self.client,
             self.tape,

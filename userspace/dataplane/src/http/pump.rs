@@ -67,11 +67,11 @@ impl Idle {
     }
 }
 
-/// How long after the backend was heard of it is seen to again.
+/// How long after it was seen that the backend is there it is seen to again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Sends the request and waits for the final head of the answer; interim ones are passed on. From `look` on it is seen to that
-/// the backend is there at all.
+/// the backend is there at all, as long as the request can be sent again.
 pub(crate) async fn ask<C: Client>(
     client: &mut C,
     tape: &mut Tape,
@@ -122,7 +122,7 @@ pub(crate) async fn ask<C: Client>(
                 let now = Instant::now();
                 let expired = deadline.is_some_and(|deadline| now >= deadline);
                 if !expired && sending.is_over() {
-                    if upstream.is_unheard() {
+                    if tape.is_replayable() && upstream.is_unheard() {
                         return Poll::Ready(Err(Broke::Upstream(Fault::Unheard)));
                     }
                     look = Some(now + LOOK_AGAIN);

@@ -92,7 +92,16 @@ impl Upstream {
         }
     }
 
-    /// Whether the other side is gone without a word: see [`Fault::Unheard`]. HTTP/2 has pings for that.
+    /// Whether it may turn out that the other side has gone without a word while the connection waited in the pool. HTTP/2 has
+    /// pings for that.
+    pub(crate) fn may_be_unheard(&self) -> bool {
+        match self {
+            Self::Http1(exchange) => exchange.is_reused(),
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// Whether it has: see [`Fault::Unheard`].
     pub(crate) fn is_unheard(&self) -> bool {
         match self {
             Self::Http1(exchange) => exchange.is_unheard(),

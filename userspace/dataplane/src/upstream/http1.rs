@@ -92,7 +92,7 @@ impl Http1Exchange {
 
     /// Whether the backend of a connection that waited in the pool does not even acknowledge the request.
     pub(crate) fn is_unheard(&self) -> bool {
-        self.reused && self.is_unanswered() && is_unheard(self.wire.io().tcp())
+        self.is_unanswered() && is_unheard(self.wire.io().tcp())
     }
 
     pub(crate) fn is_sent(&self) -> bool {

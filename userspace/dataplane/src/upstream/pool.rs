@@ -28,13 +28,13 @@ const IDLE_TIME: Duration = Duration::from_secs(50);
 /// How often expired and dead ones are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// An endpoint that could not be connected to is avoided, while others can be had, until a connection succeeds. It is tried after
-/// so long, and then after twice as long each time …
-const TRIED_AFTER: Duration = Duration::from_secs(1);
+/// An endpoint that could not be connected to is avoided, while others can be had, until a connection succeeds. It is probed
+/// after so long, and then after twice as long each time …
+const PROBED_AFTER: Duration = Duration::from_secs(1);
 /// … up to this, …
-const TRIED_AT_LEAST_EVERY: Duration = Duration::from_secs(8);
+const PROBED_AT_LEAST_EVERY: Duration = Duration::from_secs(8);
 /// … for so long.
-const TRIED_FOR: Duration = Duration::from_secs(2);
+const PROBED_FOR: Duration = Duration::from_secs(2);
 
 /// Everything that must be equal for a connection to be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,8 +50,8 @@ pub(crate) struct Slot {
     key: Key,
     in_flight: Cell<u32>,
     avoided: Cell<bool>,
-    /// Somebody tries to connect to it while it is avoided.
-    tried: Cell<bool>,
+    /// A task tries to connect to it while it is avoided.
+    probed: Cell<bool>,
     last_used: Cell<Instant>,
     idle: RefCell<Vec<Idle>>,
     pub(super) shared: RefCell<Vec<Rc<Shared>>>,
@@ -144,7 +144,7 @@ impl Pool {
                 key,
                 in_flight: Cell::new(0),
                 avoided: Cell::new(false),
-                tried: Cell::new(false),
+                probed: Cell::new(false),
                 last_used: Cell::new(Instant::now()),
                 idle: RefCell::default(),
                 shared: RefCell::default(),
@@ -198,7 +198,7 @@ impl Slot {
         let tried = !tried.is_empty() && tried.contains(&self.key.address);
         let avoided = self.avoided.get();
         if avoided {
-            // It would be used: worth to be tried.
+            // It would be used: worth to be probed.
             self.last_used.set(Instant::now());
         }
         (tried || avoided, tried, self.in_flight.get())
@@ -255,7 +255,7 @@ impl Lease {
     /// Has the next choices fall on other endpoints until this one can be connected to.
     pub(crate) fn avoid(&self, backend: &Backend) {
         self.slot.avoided.set(true);
-        if self.slot.tried.replace(true) {
+        if self.slot.probed.replace(true) {
             return;
         }
         self.slot.last_used.set(Instant::now());
@@ -263,21 +263,21 @@ impl Lease {
         let slot = Rc::downgrade(&self.slot);
         let (address, tls) = (self.address(), backend.tls().cloned());
         spawn_local(async move {
-            let mut pause = TRIED_AFTER;
+            let mut pause = PROBED_AFTER;
             loop {
                 sleep(pause).await;
-                pause = TRIED_AT_LEAST_EVERY.min(pause * 2);
+                pause = PROBED_AT_LEAST_EVERY.min(pause * 2);
                 // Forgotten when nobody has wanted it for a while.
                 if slot.upgrade().is_none_or(|slot| !slot.avoided.get()) {
                     break;
                 }
-                if connect(address, tls.as_deref(), TRIED_FOR).await.is_ok() {
+                if connect(address, tls.as_deref(), PROBED_FOR).await.is_ok() {
                     break;
                 }
             }
             if let Some(slot) = slot.upgrade() {
                 slot.avoided.set(false);
-                slot.tried.set(false);
+                slot.probed.set(false);
             }
         });
     }
