@@ -17,7 +17,7 @@ const ALL_ON: &[&str] = &[
     "--set",
     "grafanaDashboard.create=true,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.a=b",
     "--set",
-    "node.ebpf=off,node.workers=2,node.nics={eth0},node.admin.address=$(HOST_IP)",
+    "node.ebpf=off,node.workers=2,node.maxFlows=1000000,node.nics={eth0},node.admin.address=$(HOST_IP)",
     "--set",
     "imagePullSecrets[0].name=pull,image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
     "--set",
