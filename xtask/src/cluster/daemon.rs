@@ -82,6 +82,11 @@ pub(crate) fn noted(place: &Place) -> Vec<String> {
     names
 }
 
+/// Whether any daemon of the cluster runs.
+pub(crate) fn any_runs(place: &Place) -> bool {
+    noted(place).iter().any(|name| running(place, name).is_some())
+}
+
 /// Waits until `ready` says yes, while the daemons run.
 ///
 /// # Errors

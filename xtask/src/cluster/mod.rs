@@ -45,12 +45,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         println!("{HELP}");
         return Ok(());
     };
+    if verb == "up" {
+        return ensure(&place, wanted_channel(rest)?);
+    }
     place.check_owner()?;
     match verb.as_str() {
-        "up" => {
-            let _lock = lock::take(&place)?;
-            up::up(&place, wanted_channel(rest)?)
-        }
         "down" if rest.is_empty() => {
             let _lock = lock::take(&place)?;
             down::down(&place)
@@ -79,10 +78,31 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// # Errors
 /// It does not come up.
 pub(crate) fn ensure(place: &Place, channel: Option<Channel>) -> Result<()> {
-    place.check_owner()?;
     place.check_length()?;
+    remove_stale(place)?;
     let _lock = lock::take(place)?;
     up::up(place, channel)
+}
+
+/// Removes the cluster of another folder when none of its programs runs: a crash or a kill left its namespaces, which
+/// would be in the way.
+///
+/// # Errors
+/// It runs; or something of it cannot be removed.
+fn remove_stale(place: &Place) -> Result<()> {
+    let Some(other) = place.other() else {
+        return Ok(());
+    };
+    // Its folder may be gone as well, and is not made again for a lock.
+    let _lock = other.dir().exists().then(|| lock::take(&other)).transpose()?;
+    if daemon::any_runs(&other) {
+        return place.check_owner();
+    }
+    sh::say(&format!(
+        "cluster: removing what is left of that of {}, of which nothing runs",
+        other.dir().display()
+    ));
+    down::wipe(&other)
 }
 
 fn wanted_channel(args: &[String]) -> Result<Option<Channel>> {

@@ -155,16 +155,26 @@ impl Place {
             .context("cannot claim the cluster")
     }
 
-    /// The names of namespaces are the machine's: there is one cluster on it.
-    ///
+    /// Whose the cluster on this machine is, when it is that of another folder: the names of namespaces are the
+    /// machine's, so there is one.
+    pub(crate) fn other(&self) -> Option<Self> {
+        self.other_than(Path::new(RUN))
+    }
+
+    fn other_than(&self, run: &Path) -> Option<Self> {
+        let dir = PathBuf::from(fs::read_to_string(run.join(OWNER)).ok()?);
+        (dir != self.dir).then_some(Self { dir })
+    }
+
     /// # Errors
-    /// It is that of another folder.
+    /// The cluster on this machine is that of another folder.
     pub(crate) fn check_owner(&self) -> Result<()> {
-        match fs::read_to_string(Path::new(RUN).join(OWNER)) {
-            Ok(owner) if Path::new(&owner) != self.dir => {
-                bail!("the cluster on this machine is that of {owner}: set PIERHEAD_CLUSTER_DIR={owner}")
+        match self.other() {
+            Some(Self { dir }) => {
+                let dir = dir.display();
+                bail!("the cluster on this machine is that of {dir}: set PIERHEAD_CLUSTER_DIR={dir}")
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -217,6 +227,16 @@ pub(crate) fn source(path: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_another_folder_is_another_owner() {
+        let run = tempfile::tempdir().unwrap();
+        let of = |dir: &str| Place { dir: dir.into() };
+        assert!(of("/a").other_than(run.path()).is_none(), "there is no cluster");
+        fs::write(run.path().join(OWNER), "/a").unwrap();
+        assert!(of("/a").other_than(run.path()).is_none());
+        assert_eq!(of("/b").other_than(run.path()).unwrap().dir(), Path::new("/a"));
+    }
 
     #[test]
     fn a_folder_that_leaves_no_room_for_sockets_is_refused() {

@@ -20,7 +20,7 @@ pub(crate) fn up(place: &Place, channel: Option<Channel>) -> Result<()> {
     images::make(place)?;
     let started = Instant::now();
     let step = |what: &str| say(&format!("cluster: {:>5.1} s  {what}", started.elapsed().as_secs_f32()));
-    if !net::exists() || !place.kubeconfig("admin").exists() || !any_runs(place) {
+    if !net::exists() || !place.kubeconfig("admin").exists() || !daemon::any_runs(place) {
         // What a reboot, a crash or an older version left would be in the way.
         down::wipe(place)?;
         prepare(place)?;
@@ -53,12 +53,6 @@ pub(crate) fn up(place: &Place, channel: Option<Channel>) -> Result<()> {
         place.kubeconfig("admin").display()
     ));
     Ok(())
-}
-
-fn any_runs(place: &Place) -> bool {
-    daemon::noted(place)
-        .iter()
-        .any(|name| daemon::running(place, name).is_some())
 }
 
 fn prepare(place: &Place) -> Result<()> {
