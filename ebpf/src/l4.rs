@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{bpf_fib_lookup, bpf_ktime_get_ns, bpf_sk_release, bpf_sk
 use aya_ebpf::programs::TcContext;
 use core::ptr;
 use pierhead_abi::icmp::{self, End};
-use pierhead_abi::l4::{Backend, Flow, FlowKey, Hop, Outcome, PieceKey, Place, Replies, Slot};
+use pierhead_abi::l4::{Backend, Flow, FlowKey, Hop, Outcome, PieceKey, Place, Replies, Side, Slot};
 use pierhead_abi::layout::{GATE_WINDOW_SHIFT, MAX_VIPS_PER_ENDPOINT, TICK_SHIFT, control};
 use pierhead_abi::packet::{self, Fragment, ICMP, ICMPV6, Ip, TCP, TcpFlags, UDP, Unreadable};
 use pierhead_abi::{Addr, Port, hash};
@@ -94,9 +94,9 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
     let Some((client_port, vip_port)) = packet::ports(skb, ip.l4) else {
         return Outcome::Foreign;
     };
-    let Some(table) = maps::table(&Place::new(ip.protocol, ip.dst, vip_port)) else {
+    if !maps::has_port(Side::Bind, ip.protocol, vip_port) {
         return Outcome::Foreign;
-    };
+    }
     let flags = match (ip.protocol == TCP, TcpFlags::read(skb, ip.l4)) {
         (true, Some(flags)) => flags,
         (true, None) => return Outcome::Foreign,
@@ -107,10 +107,13 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let known = known(&key, flags, tick(now));
-    let (vip, outcome, backend) = if let Known::Alive(backend) = known {
-        // Without a look at the table: with many binds that is memory far away.
-        (backend.vip, Outcome::Forwarded, Some(backend))
+    let (vip, outcome, way) = if let Known::Alive(way) = known {
+        // Without a look at the bind: with many binds that is memory far away.
+        (way.vip, Outcome::Forwarded, Some(way))
     } else {
+        let Some(table) = maps::table(&Place::new(ip.protocol, ip.dst, vip_port)) else {
+            return Outcome::Foreign;
+        };
         let Some(head) = table.get(0) else {
             return Outcome::NoEndpoint;
         };
@@ -120,20 +123,15 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
             Known::Dead if ip.protocol == TCP => (vip, Outcome::DeadBackend, None),
             // A datagram flow moves on to an endpoint that lives.
             _ => match open(ctx, ip, &key, flags, table, slots, now) {
-                Ok(backend) => (vip, Outcome::Opened, Some(backend)),
+                Ok(backend) => (vip, Outcome::Opened, Some(Way::to(backend))),
                 Err(outcome) => (vip, outcome, None),
             },
         }
     };
-    let outcome = match backend {
-        Some(backend) if !backend.hop.is_here() => skb.relay(ip, &backend.hop),
-        Some(backend) => done(
-            skb.rewrite(
-                ip,
-                End::Dst,
-                (&ip.dst, vip_port),
-                (&Addr(backend.addr), Port(backend.port)),
-            ),
+    let outcome = match way {
+        Some(Way { hop: Some(hop), .. }) => skb.relay(ip, hop),
+        Some(way) => done(
+            skb.rewrite(ip, End::Dst, (&ip.dst, vip_port), (&way.addr, way.port)),
             outcome,
         ),
         None => outcome,
@@ -142,10 +140,42 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
     outcome
 }
 
+/// Where a packet goes.
+struct Way {
+    addr: Addr,
+    port: Port,
+    vip: u32,
+    /// By way of another node.
+    hop: Option<&'static Hop>,
+}
+
+impl Way {
+    #[inline(always)]
+    fn to(backend: &'static Backend) -> Self {
+        Self {
+            addr: Addr(backend.addr),
+            port: Port(backend.port),
+            vip: backend.vip,
+            hop: if backend.hop.is_here() { None } else { Some(&backend.hop) },
+        }
+    }
+
+    /// As the flow itself says. For one that remembers it.
+    #[inline(always)]
+    fn remembered(flow: &Flow) -> Self {
+        Self {
+            addr: Addr::from_v4_word(flow.addr),
+            port: Port(flow.port),
+            vip: flow.vip,
+            hop: None,
+        }
+    }
+}
+
 enum Known {
     None,
     Dead,
-    Alive(&'static Backend),
+    Alive(Way),
 }
 
 #[inline(always)]
@@ -165,12 +195,23 @@ fn known(key: &FlowKey, flags: TcpFlags, now: u32) -> Known {
         // A new connection on a reused port.
         return Known::None;
     }
-    let Some(backend) = alive(copy.backend, copy.generation) else {
-        return match BACKENDS.get(copy.backend) {
-            // There was nothing of the flow but its endpoint: whatever is chosen now knows no less.
-            Some(gone) if gone.generation == copy.generation && !gone.hop.is_here() => Known::None,
-            _ => Known::Dead,
+    let epoch = epoch();
+    let way = if copy.addr != 0 && copy.epoch == epoch {
+        Way::remembered(&copy)
+    } else {
+        let Some(backend) = alive(copy.backend, copy.generation) else {
+            return match BACKENDS.get(copy.backend) {
+                // There was nothing of the flow but its endpoint: whatever is chosen now knows no less.
+                Some(gone) if gone.generation == copy.generation && !gone.hop.is_here() => Known::None,
+                _ => Known::Dead,
+            };
         };
+        if copy.epoch != epoch {
+            // What was read before the look at the endpoint: one that retires in between is looked at again.
+            // SAFETY: a map value, valid until the program ends; a word that is stored alone.
+            unsafe { (*flow).epoch = epoch };
+        }
+        Way::to(backend)
     };
     // SAFETY: as above; each byte and word is stored alone. Written only when it changes, to keep the line shared.
     unsafe {
@@ -182,7 +223,7 @@ fn known(key: &FlowKey, flags: TcpFlags, now: u32) -> Known {
         }
         if flags.fin() && copy.fin_in == 0 {
             (*flow).fin_in = 1;
-            if !backend.hop.is_here() {
+            if way.hop.is_some() {
                 (*flow).fin_out = 1;
             }
         }
@@ -190,7 +231,12 @@ fn known(key: &FlowKey, flags: TcpFlags, now: u32) -> Known {
             (*flow).reset = 1;
         }
     }
-    Known::Alive(backend)
+    Known::Alive(way)
+}
+
+#[inline(always)]
+fn epoch() -> u32 {
+    maps::control(control::EPOCH) as u32
 }
 
 #[inline(always)]
@@ -227,6 +273,7 @@ fn open(
     if ip.protocol == TCP && local_connection(ctx, ip.v4, key, flags) {
         return Err(Outcome::LocalSocket);
     }
+    let epoch = epoch();
     let Some((slot, backend)) = pick(key, table, slots) else {
         return Err(Outcome::NoEndpoint);
     };
@@ -259,11 +306,23 @@ fn open(
         fin_in: flags.fin() as u8,
         fin_out: (flags.fin() && !here) as u8,
         reset: 0,
+        epoch,
+        addr: remembered(backend),
+        vip: backend.vip,
+        port: backend.port,
+        reserved: 0,
     };
     match FLOWS.insert(key, &entry, BPF_ANY) {
         Err(_) if here => Err(Outcome::TableFull),
         Ok(()) | Err(_) => Ok(backend),
     }
+}
+
+/// The address that a flow remembers.
+#[inline(always)]
+fn remembered(backend: &Backend) -> u32 {
+    let addr = Addr(backend.addr);
+    if backend.hop.is_here() && addr.is_v4() { addr.v4_word() } else { 0 }
 }
 
 /// The endpoint that a flow hashes to, on every node the same.
@@ -389,7 +448,11 @@ fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey,
         if let Some(flow) = FLOWS.get_ptr_mut(&key) {
             // SAFETY: as above; copied at once.
             let copy = unsafe { ptr::read(flow) };
-            if let Some(backend) = BACKENDS.get(copy.backend)
+            if copy.addr != 0 {
+                if Addr::from_v4_word(copy.addr).0 == place.addr && copy.port == place.port {
+                    return Some((key, flow, copy.vip));
+                }
+            } else if let Some(backend) = BACKENDS.get(copy.backend)
                 && backend.generation == copy.generation
                 && backend.addr == place.addr
                 && backend.port == place.port
@@ -406,6 +469,9 @@ fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip, piece: Option<u32>) ->
     let Some((port, client_port)) = packet::ports(skb, ip.l4) else {
         return Outcome::Foreign;
     };
+    if !maps::has_port(Side::Endpoint, ip.protocol, port) {
+        return Outcome::Foreign;
+    }
     let place = Place::new(ip.protocol, ip.src, port);
     let Some((key, flow, vip)) = replying(&place, &ip.dst, client_port) else {
         return Outcome::Foreign;

@@ -2,10 +2,13 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray, SockMap};
 use aya_ebpf::macros::btf_map;
-use pierhead_abi::l4::{Backend, Flow, FlowKey, Gate, Outcome, PieceKey, Place, Replies, Slot, Traffic};
+use pierhead_abi::Port;
+use pierhead_abi::l4::{
+    Backend, Flow, FlowKey, Gate, Outcome, PieceKey, Place, Replies, Side, Slot, Traffic, port_bit,
+};
 use pierhead_abi::layout::{
     F_INNER_MAP, F_MMAPABLE, F_NO_PREALLOC, MAX_BACKENDS, MAX_BINDINGS, MAX_FLOWS, MAX_LOADS, MAX_OWNED, MAX_PIECES,
-    MAX_SOCKETS, MAX_VIPS, control,
+    MAX_SOCKETS, MAX_VIPS, PORT_WORDS, control,
 };
 use pierhead_abi::maglev::SIZES;
 use pierhead_abi::steer::{Binding, BindingKey, Owned, Steered};
@@ -32,6 +35,10 @@ pub static LOADS: Array<u64, MAX_LOADS, { F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map]
 pub static STEERED: PerCpuArray<u64, { Steered::COUNT }> = PerCpuArray::new();
+
+/// Which ports binds and endpoints have, a bit each: most packets of a node are of none of them.
+#[btf_map]
+pub static PORTS: Array<u64, PORT_WORDS> = Array::new();
 
 /// A bind's table: the first element is a `Head`, the others are `Slot`s.
 pub type Table = Array<Slot, { SIZES[4] as usize + 1 }, { F_INNER_MAP as usize }>;
@@ -72,6 +79,16 @@ pub fn control(slot: u32) -> u64 {
     match CONTROL.get(slot) {
         Some(value) => *value,
         None => 0,
+    }
+}
+
+/// Whether any bind or endpoint has the port.
+#[inline(always)]
+pub fn has_port(side: Side, protocol: u8, port: Port) -> bool {
+    let (word, bit) = port_bit(side, protocol, port);
+    match PORTS.get(word) {
+        Some(ports) => *ports & bit != 0,
+        None => false,
     }
 }
 

@@ -145,7 +145,11 @@ impl FlowKey {
 
 plain! {
     /// State of a flow. Each byte is stored alone, by either direction; none is ever read, changed and written.
-    pub struct Flow: 16 {
+    ///
+    /// It also says where its packets go, so that those of a flow that is known touch no other memory, however many binds and
+    /// endpoints there are. What an id and a generation mean never changes, so only whether the endpoint still lives must be
+    /// looked up, and only when one has retired since.
+    pub struct Flow: 32 {
         pub backend: u32,
         pub generation: u32,
         /// Last packet, in ticks of [`crate::layout::TICK_SHIFT`].
@@ -158,7 +162,32 @@ plain! {
         pub fin_out: u8,
         /// 1 once either side sent RST.
         pub reset: u8,
+        /// [`crate::layout::control::EPOCH`] when the endpoint was last seen to live.
+        pub epoch: u32,
+        /// IPv4 address of the endpoint. 0: not remembered, for it has an IPv6 address or is on another node.
+        pub addr: u32,
+        /// The endpoint's bind.
+        pub vip: u32,
+        /// Port of the endpoint.
+        pub port: u16,
+        pub reserved: u16,
     }
+}
+
+/// Whose port: the first half of `PORTS` or the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Side {
+    Bind = 0,
+    Endpoint = 1,
+}
+
+/// Where `PORTS` says whether any bind, or any endpoint on this node, has a port: the element, and the bit in it. A packet of
+/// another port is not ours, and nothing else need be looked at to know that.
+#[inline(always)]
+pub const fn port_bit(side: Side, protocol: u8, port: Port) -> (u32, u64) {
+    let half = (side as u32) << 1 | (protocol == crate::packet::TCP) as u32;
+    (half << 10 | (port.0 >> 6) as u32, 1 << (port.0 & 63))
 }
 
 /// How long a flow may be silent, in ticks (about seconds).
@@ -357,6 +386,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::PORT_WORDS;
     use crate::packet::{TCP, UDP};
     use core::mem::offset_of;
     use proptest::prelude::*;
@@ -392,11 +422,30 @@ mod tests {
             (
                 offset_of!(Flow, seen),
                 offset_of!(Flow, established),
-                offset_of!(Flow, reset)
+                offset_of!(Flow, reset),
+                offset_of!(Flow, epoch),
+                offset_of!(Flow, addr),
+                offset_of!(Flow, port)
             ),
-            (8, 12, 15)
+            (8, 12, 15, 16, 20, 28)
         );
         assert_eq!(offset_of!(Replies, vips), 4);
+    }
+
+    #[test]
+    fn every_port_has_a_bit_of_its_own() {
+        let mut seen = std::vec![0u64; PORT_WORDS];
+        for side in [Side::Bind, Side::Endpoint] {
+            for protocol in [TCP, UDP] {
+                for port in 0..=u16::MAX {
+                    let (word, bit) = port_bit(side, protocol, Port(port));
+                    let word = &mut seen[word as usize];
+                    assert_eq!(*word & bit, 0, "{side:?} {protocol} {port}");
+                    *word |= bit;
+                }
+            }
+        }
+        assert!(seen.iter().all(|word| *word == u64::MAX));
     }
 
     #[test]

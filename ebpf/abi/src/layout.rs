@@ -2,7 +2,7 @@
 
 /// Part of the pin path. Raise it whenever a key, a value, a limit or the meaning of one changes: a process with
 /// another layout then opens its own maps beside the old ones, instead of reading them wrongly.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// Slots of the `CONTROL` array, each one `u64` that is written whole.
 pub mod control {
@@ -21,7 +21,9 @@ pub mod control {
     pub const OWNER: u32 = 6;
     /// Token of the process that changed other maps last. Another one reads them again before it changes them.
     pub const WRITER: u32 = 7;
-    pub const SLOTS: usize = 8;
+    /// Grows whenever an endpoint retires: what a flow remembers of its endpoint holds as long as this is what it was then.
+    pub const EPOCH: u32 = 8;
+    pub const SLOTS: usize = 9;
 }
 
 /// Two generations of sockets, so that a new process fills one while the old one still answers from the other.
@@ -35,6 +37,9 @@ pub const MAX_LOADS: usize = GENERATIONS * MAX_WORKERS;
 
 pub const MAX_BINDINGS: usize = 65_536;
 pub const MAX_OWNED: usize = 16_384;
+
+/// Words of `PORTS`: see [`crate::l4::port_bit`].
+pub const PORT_WORDS: usize = 4_096;
 
 /// Ids of L4 binds and of endpoints. Half of them may be held by what is about to retire, so as many as the other half are in the
 /// kernel at once.
@@ -67,6 +72,7 @@ pub mod map {
     pub const SOCKETS: &str = "SOCKETS";
     pub const LOADS: &str = "LOADS";
     pub const STEERED: &str = "STEERED";
+    pub const PORTS: &str = "PORTS";
     pub const VIPS: &str = "VIPS";
     pub const BACKENDS: &str = "BACKENDS";
     pub const REPLIES: &str = "REPLIES";
@@ -77,9 +83,9 @@ pub mod map {
     pub const TRAFFIC: &str = "TRAFFIC";
 
     /// All of them: pinned and removed together.
-    pub const ALL: [&str; 14] = [
-        CONTROL, BINDINGS, OWNED, SOCKETS, LOADS, STEERED, VIPS, BACKENDS, REPLIES, FLOWS, PIECES, GATES, OUTCOMES,
-        TRAFFIC,
+    pub const ALL: [&str; 15] = [
+        CONTROL, BINDINGS, OWNED, SOCKETS, LOADS, STEERED, PORTS, VIPS, BACKENDS, REPLIES, FLOWS, PIECES, GATES,
+        OUTCOMES, TRAFFIC,
     ];
 }
 

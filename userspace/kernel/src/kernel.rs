@@ -345,6 +345,8 @@ impl Kernel {
     fn apply_in_turn(&mut self, snapshot: &Snapshot) -> Result<Vec<DataPathReport>, KernelError> {
         if self.maps.control(control::WRITER)? != self.token {
             self.reread()?;
+            // Another process may have died while endpoints retired.
+            self.maps.next_epoch()?;
             self.maps.set_control(control::WRITER, self.token)?;
         }
         let mut around = self.look(snapshot)?;
@@ -432,6 +434,7 @@ impl Kernel {
         if self.active {
             self.maps.set_control(control::LEASE, now + LEASE_NS)?;
         }
+        self.maps.settle()?;
         if self.lock.is_none() {
             self.lock = Lock::take(&self.pins.home)?;
             if self.lock.is_some() {

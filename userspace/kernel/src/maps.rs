@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, HashOfMaps, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap};
 use pierhead_abi::l4::{Backend, Flow, FlowKey, Head, Outcome, Place, Replies, Slot, Traffic};
-use pierhead_abi::layout::{F_INNER_MAP, MAX_BACKENDS, MAX_VIPS, control, map};
+use pierhead_abi::layout::{F_INNER_MAP, MAX_BACKENDS, MAX_VIPS, PORT_WORDS, control, map};
 use pierhead_abi::steer::{Binding, BindingKey, Owned, Steered};
 use pierhead_abi::{Addr, Port};
 use rustix::thread::CapabilitySet;
@@ -32,12 +32,15 @@ pub(crate) struct Maps {
     vips: HashOfMaps<MapData, [u8; Place::SIZE], Inner>,
     /// The same map.
     tables: OwnedFd,
+    ports: Array<MapData, u64>,
     backends: Array<MapData, [u8; Backend::SIZE]>,
     replies: HashMap<MapData, [u8; Place::SIZE], [u8; Replies::SIZE]>,
     flows: Map,
     steered: PerCpuArray<MapData, u64>,
     outcomes: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, [u8; Traffic::SIZE]>,
+    /// Endpoints have retired since [`Maps::settle`].
+    unsettled: bool,
 }
 
 impl Maps {
@@ -70,12 +73,14 @@ impl Maps {
             owned: take!(OWNED),
             vips: vips.try_into().map_err(KernelError::map(map::VIPS))?,
             tables: tables.map_err(KernelError::system("share the map of binds"))?,
+            ports: take!(PORTS),
             backends: take!(BACKENDS),
             replies: take!(REPLIES),
             flows: raw(ebpf, map::FLOWS)?,
             steered: take!(STEERED),
             outcomes: take!(OUTCOMES),
             traffic: take!(TRAFFIC),
+            unsettled: false,
         })
     }
 
@@ -137,6 +142,12 @@ impl Maps {
             let (key, value) = entry.map_err(KernelError::map(map::REPLIES))?;
             state.replies.insert(Place::from_bytes(key), Replies::from_bytes(value));
         }
+        for index in 0..PORT_WORDS as u32 {
+            match self.ports.get(&index, 0).map_err(KernelError::map(map::PORTS))? {
+                0 => {}
+                ports => drop(state.ports.insert(index, ports)),
+            }
+        }
         let backends = self.all_backends()?;
         state.vip_ids = self.vip_ids(&state.replies, &backends)?;
         restore_ids(&mut state, &backends);
@@ -181,6 +192,7 @@ impl Maps {
         match steps {
             [MapOp::PutTable { .. }, ..] => self.put_tables(steps),
             [MapOp::DropTable { .. }, ..] => self.drop_tables(steps),
+            [MapOp::RetireBackend { .. }, ..] => self.retire_backends(steps),
             _ => steps.iter().try_for_each(|step| self.perform_one(step)),
         }
     }
@@ -188,15 +200,15 @@ impl Maps {
     fn perform_one(&mut self, op: &MapOp) -> Result<(), KernelError> {
         match op {
             MapOp::PutSeed(seed) => self.set_control(control::SEED, *seed),
-            MapOp::PutBackend { id, backend } | MapOp::RetireBackend { id, backend } => self
-                .backends
-                .set(*id, backend.to_bytes(), 0)
-                .map_err(KernelError::map(map::BACKENDS)),
+            MapOp::PutPorts { index, ports } => self.ports.set(*index, ports, 0).map_err(KernelError::map(map::PORTS)),
+            MapOp::PutBackend { id, backend } => self.put_backend(*id, backend),
             MapOp::PutReplies { endpoint, replies } => self
                 .replies
                 .insert(endpoint.to_bytes(), replies.to_bytes(), 0)
                 .map_err(KernelError::map(map::REPLIES)),
-            MapOp::PutTable { .. } | MapOp::DropTable { .. } => self.perform(std::slice::from_ref(op)),
+            MapOp::PutTable { .. } | MapOp::DropTable { .. } | MapOp::RetireBackend { .. } => {
+                self.perform(std::slice::from_ref(op))
+            }
             MapOp::PutBinding {
                 key: (bits, key),
                 binding,
@@ -220,6 +232,37 @@ impl Maps {
             MapOp::DropReplies { endpoint } => gone(map::REPLIES, self.replies.remove(&endpoint.to_bytes())),
             MapOp::AddLocal(_) | MapOp::RemoveLocal(_) => Ok(()),
         }
+    }
+
+    fn put_backend(&mut self, id: u32, backend: &Backend) -> Result<(), KernelError> {
+        self.backends
+            .set(id, backend.to_bytes(), 0)
+            .map_err(KernelError::map(map::BACKENDS))
+    }
+
+    /// Does steps that retire endpoints, and has every flow look again whether its own lives.
+    fn retire_backends(&mut self, ops: &[MapOp]) -> Result<(), KernelError> {
+        let done = ops.iter().try_for_each(|op| match op {
+            MapOp::RetireBackend { id, backend } => self.put_backend(*id, backend),
+            _ => Ok(()),
+        });
+        self.unsettled = true;
+        self.next_epoch().and(done)
+    }
+
+    /// Once more, some time after endpoints retired: a program on a CPU that reorders what it reads may have seen the new epoch
+    /// and an endpoint that still lived.
+    pub(crate) fn settle(&mut self) -> Result<(), KernelError> {
+        if std::mem::take(&mut self.unsettled) {
+            self.next_epoch()?;
+        }
+        Ok(())
+    }
+
+    /// What flows remember of their endpoints holds no longer, until it was looked up again.
+    pub(crate) fn next_epoch(&mut self) -> Result<(), KernelError> {
+        let epoch = self.control(control::EPOCH)?;
+        self.set_control(control::EPOCH, epoch.wrapping_add(1))
     }
 
     /// Does steps that put tables, many at a time.

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ipnet::IpNet;
-use pierhead_abi::l4::{Backend, Hop, Place, Replies, Slot, VipRef};
+use pierhead_abi::Port;
+use pierhead_abi::l4::{Backend, Hop, Place, Replies, Side, Slot, VipRef, port_bit};
 use pierhead_abi::layout::{MAX_BACKENDS, MAX_VIPS, MAX_VIPS_PER_ENDPOINT};
 use pierhead_abi::steer::{Binding, BindingKey, Owned};
 
@@ -66,6 +67,8 @@ pub struct State {
     /// Tables whose members are known. A restarted process knows only ids, in `vip_ids`, and writes each table anew.
     pub tables: BTreeMap<Place, Table>,
     pub vip_ids: BTreeMap<Place, u32>,
+    /// Words of `PORTS` that are not zero, by index.
+    pub ports: BTreeMap<u32, u64>,
     pub ids: Ids,
 }
 
@@ -85,6 +88,11 @@ pub struct Ids {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
     PutSeed(u64),
+    /// A word of `PORTS`.
+    PutPorts {
+        index: u32,
+        ports: u64,
+    },
     PutBackend {
         id: u32,
         backend: Backend,
@@ -121,7 +129,7 @@ pub enum MapOp {
     DropReplies {
         endpoint: Place,
     },
-    /// No flow uses it any more.
+    /// No flow uses it any more, also none that remembers it.
     RetireBackend {
         id: u32,
         backend: Backend,
@@ -133,7 +141,9 @@ impl MapOp {
     pub(crate) fn goes_with(&self, next: &Self) -> bool {
         matches!(
             (self, next),
-            (Self::PutTable { .. }, Self::PutTable { .. }) | (Self::DropTable { .. }, Self::DropTable { .. })
+            (Self::PutTable { .. }, Self::PutTable { .. })
+                | (Self::DropTable { .. }, Self::DropTable { .. })
+                | (Self::RetireBackend { .. }, Self::RetireBackend { .. })
         )
     }
 }
@@ -206,11 +216,13 @@ pub fn plan(old: &State, wanted: &Wanted) -> (Vec<MapOp>, State) {
         local: wanted.local.clone(),
         ids: old.ids.clone(),
         seed: wanted.seed.unwrap_or(old.seed),
+        ports: ports(wanted),
         ..State::default()
     };
     if new.seed != old.seed {
         ops.push(MapOp::PutSeed(new.seed));
     }
+    widen_ports(old, &new, &mut ops);
     name_vips(old, wanted, &mut new);
     put_backends(old, wanted, &mut new, &mut ops);
     put_replies(old, &mut new, &mut ops);
@@ -236,6 +248,7 @@ pub fn plan(old: &State, wanted: &Wanted) -> (Vec<MapOp>, State) {
     }
     narrow_replies(old, &new, &mut ops);
     ops.extend(gone(&old.replies, &new.replies).map(|(endpoint, _)| MapOp::DropReplies { endpoint: *endpoint }));
+    narrow_ports(old, &new, &mut ops);
     for ((vip, endpoint), slot) in gone(&old.pairs, &new.pairs) {
         let vip = old.vip_ids.get(vip).copied().unwrap_or_default();
         ops.push(MapOp::RetireBackend {
@@ -245,6 +258,42 @@ pub fn plan(old: &State, wanted: &Wanted) -> (Vec<MapOp>, State) {
         new.ids.free.push_back(*slot);
     }
     (ops, new)
+}
+
+/// The ports of all binds, and of all endpoints here.
+fn ports(wanted: &Wanted) -> BTreeMap<u32, u64> {
+    let endpoints = wanted.vips.values().flat_map(BTreeMap::keys);
+    let here = endpoints.filter(|endpoint| endpoint.hop.is_here());
+    let binds = wanted.vips.keys().map(|vip| (Side::Bind, vip));
+    let mut words = BTreeMap::new();
+    for (side, place) in binds.chain(here.map(|endpoint| (Side::Endpoint, &endpoint.place))) {
+        let (index, bit) = port_bit(side, place.protocol, Port(place.port));
+        *words.entry(index).or_default() |= bit;
+    }
+    words
+}
+
+/// While binds and endpoints change, the ports of the old and of the new are looked at.
+fn widen_ports(old: &State, new: &State, ops: &mut Vec<MapOp>) {
+    for (&index, ports) in &new.ports {
+        let before = old.ports.get(&index).copied().unwrap_or_default();
+        if before | ports != before {
+            ops.push(MapOp::PutPorts {
+                index,
+                ports: before | ports,
+            });
+        }
+    }
+}
+
+/// What [`widen_ports`] left wider than it should be.
+fn narrow_ports(old: &State, new: &State, ops: &mut Vec<MapOp>) {
+    for (&index, before) in &old.ports {
+        let ports = new.ports.get(&index).copied().unwrap_or_default();
+        if before | ports != ports {
+            ops.push(MapOp::PutPorts { index, ports });
+        }
+    }
 }
 
 fn name_vips(old: &State, wanted: &Wanted, new: &mut State) {

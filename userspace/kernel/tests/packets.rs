@@ -322,24 +322,76 @@ fn when_none_is_ready_a_draining_endpoint_takes_new_flows() {
     });
 }
 
+/// Client, another client, bind, and two endpoints, of each family: a flow remembers only an IPv4 endpoint.
+const FAMILIES: [[&str; 5]; 2] = [
+    [CLIENT, "203.0.113.6:40000", VIP, POD, POD_B],
+    [CLIENT6, "[2001:db8:5::6]:40000", VIP6, POD6, "[fd01::11]:5000"],
+];
+
 #[test]
 fn a_dead_endpoint_is_noticed() {
+    for [client, other, vip, pod, pod_b] in FAMILIES {
+        in_netns(move || {
+            let snapshot = |pod| one(Transport::Tcp, vip, &[pod]).l4(bind(Transport::Udp, vip), &[share(1, &[pod])]);
+            let mut node = node(&snapshot(pod));
+            node.comes_in(&tcp(client, vip, SYN), "opened", &tcp(client, pod, SYN));
+            node.comes_in(&udp(client, vip), "opened", &udp(client, pod));
+            node.apply(&snapshot(pod_b));
+            // The stack has no such connection and resets it; a datagram flow moves on.
+            node.stays(Direction::Ingress, &tcp(client, vip, ACK).frame(), "dead_backend");
+            node.comes_in(&udp(client, vip), "opened", &udp(client, pod_b));
+            node.goes_out(&udp(pod_b, client), "returned", &udp(vip, client));
+            node.stays(Direction::Egress, &udp(pod, client).frame(), "foreign");
+            // The endpoint comes back under another id: the old flow is not its own.
+            node.apply(&snapshot(pod));
+            node.stays(Direction::Ingress, &tcp(client, vip, ACK).frame(), "dead_backend");
+            node.comes_in(&tcp(other, vip, SYN), "opened", &tcp(other, pod, SYN));
+        });
+    }
+}
+
+#[test]
+fn a_flow_lives_on_while_other_endpoints_retire() {
+    for [client, _, vip, pod, pod_b] in FAMILIES {
+        in_netns(move || {
+            let (udp_vip, all) = (bind(Transport::Udp, vip), share(1, &[pod, pod_b]));
+            let mut node = node(&one(Transport::Tcp, vip, &[pod]).l4(udp_vip, std::slice::from_ref(&all)));
+            node.comes_in(&tcp(client, vip, SYN), "opened", &tcp(client, pod, SYN));
+            // One endpoint goes and comes back, then the bind it was of.
+            for snapshot in [
+                one(Transport::Tcp, vip, &[pod]).l4(udp_vip, &[share(1, &[pod])]),
+                one(Transport::Tcp, vip, &[pod]).l4(udp_vip, std::slice::from_ref(&all)),
+                one(Transport::Tcp, vip, &[pod]),
+            ] {
+                node.apply(&snapshot);
+                for _twice in 0..2 {
+                    node.comes_in(&tcp(client, vip, ACK), "forwarded", &tcp(client, pod, ACK));
+                    node.goes_out(&tcp(pod, client, ACK), "returned", &tcp(vip, client, ACK));
+                }
+            }
+            let traffic = node.kernel.counters().unwrap().binds[&bind(Transport::Tcp, vip)];
+            assert_eq!((traffic.packets_in, traffic.packets_out, traffic.flows), (7, 6, 1));
+        });
+    }
+}
+
+#[test]
+fn a_port_is_looked_at_no_more_when_its_last_bind_is_gone() {
     in_netns(|| {
-        let snapshot = |pod| one(Transport::Tcp, VIP, &[pod]).l4(bind(Transport::Udp, VIP), &[share(1, &[pod])]);
-        let mut node = node(&snapshot(POD));
+        // The second has the same ports, of bind and endpoint.
+        let other_vip = "198.51.100.2:80";
+        let both = || one(Transport::Tcp, VIP, &[POD]).l4(bind(Transport::Tcp, other_vip), &[share(1, &[POD_B])]);
+        let mut node = node(&both());
         node.comes_in(&tcp(CLIENT, VIP, SYN), "opened", &tcp(CLIENT, POD, SYN));
-        node.comes_in(&udp(CLIENT, VIP), "opened", &udp(CLIENT, POD));
-        node.apply(&snapshot(POD_B));
-        // The stack has no such connection and resets it; a datagram flow moves on.
-        node.stays(Direction::Ingress, &tcp(CLIENT, VIP, ACK).frame(), "dead_backend");
-        node.comes_in(&udp(CLIENT, VIP), "opened", &udp(CLIENT, POD_B));
-        node.goes_out(&udp(POD_B, CLIENT), "returned", &udp(VIP, CLIENT));
-        node.stays(Direction::Egress, &udp(POD, CLIENT).frame(), "foreign");
-        // The endpoint comes back under another id: the old flow is not its own.
-        node.apply(&snapshot(POD));
-        node.stays(Direction::Ingress, &tcp(CLIENT, VIP, ACK).frame(), "dead_backend");
-        let other = from_port(1);
-        node.comes_in(&tcp(&other, VIP, SYN), "opened", &tcp(&other, POD, SYN));
+        node.comes_in(&tcp(CLIENT, other_vip, SYN), "opened", &tcp(CLIENT, POD_B, SYN));
+        node.apply(&one(Transport::Tcp, VIP, &[POD]));
+        node.comes_in(&tcp(CLIENT, VIP, ACK), "forwarded", &tcp(CLIENT, POD, ACK));
+        node.goes_out(&tcp(POD, CLIENT, ACK), "returned", &tcp(VIP, CLIENT, ACK));
+        node.apply(&Snap::default());
+        node.stays(Direction::Ingress, &tcp(CLIENT, VIP, ACK).frame(), "foreign");
+        node.apply(&both());
+        let client = from_port(1);
+        node.comes_in(&tcp(&client, other_vip, SYN), "opened", &tcp(&client, POD_B, SYN));
     });
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use pierhead_abi::l4::{Backend, Hop, Place, Replies, Slot};
+use pierhead_abi::l4::{Backend, Hop, Place, Replies, Side, Slot, port_bit};
 use pierhead_abi::layout::MAX_VIPS_PER_ENDPOINT;
 use pierhead_abi::steer::{Binding, BindingKey, action, on_miss};
 use pierhead_abi::{Addr, Port};
@@ -38,6 +38,7 @@ struct Maps {
     meant: BTreeMap<(u32, u32), (u32, Target)>,
     replies: BTreeMap<Place, Replies>,
     tables: BTreeMap<Place, Table>,
+    ports: BTreeMap<u32, u64>,
     bindings: BTreeMap<(u32, BindingKey), Binding>,
     local: BTreeSet<ipnet::IpNet>,
 }
@@ -66,6 +67,8 @@ impl Maps {
                 }
                 self.backends.insert(*id, *backend);
             }
+            MapOp::PutPorts { index, ports: 0 } => assert!(self.ports.remove(index).is_some()),
+            MapOp::PutPorts { index, ports } => drop(self.ports.insert(*index, *ports)),
             MapOp::PutReplies { endpoint, replies } => drop(self.replies.insert(*endpoint, *replies)),
             MapOp::DropReplies { endpoint } => assert!(self.replies.remove(endpoint).is_some()),
             MapOp::PutTable { vip, table, .. } => drop(self.tables.insert(*vip, table.clone())),
@@ -81,6 +84,16 @@ impl Maps {
 
     /// What must hold between any two steps: whoever is chosen lives, and its reply finds the way back.
     fn check(&self) {
+        let binds = self.tables.keys().map(|place| (Side::Bind, place));
+        let endpoints = self.replies.keys().map(|place| (Side::Endpoint, place));
+        for (side, place) in binds.chain(endpoints) {
+            let (index, bit) = port_bit(side, place.protocol, Port(place.port));
+            let ports = self.ports.get(&index).copied().unwrap_or_default();
+            assert!(
+                ports & bit != 0,
+                "{place:?} is there, and packets of its port are passed over"
+            );
+        }
         let mut vips = BTreeSet::new();
         for (vip, table) in &self.tables {
             assert!(vips.insert(table.vip), "one id, one bind");
@@ -152,6 +165,7 @@ proptest! {
             prop_assert_eq!(&maps.local, &wanted.local);
             prop_assert_eq!(&maps.replies, &new.replies);
             prop_assert_eq!(&maps.tables, &new.tables);
+            prop_assert_eq!(&maps.ports, &new.ports);
             let alive = maps.backends.values().filter(|backend| backend.alive == 1).count();
             prop_assert_eq!(alive, wanted.vips.values().map(BTreeMap::len).sum::<usize>());
             for replies in maps.replies.values() {
@@ -176,12 +190,27 @@ fn endpoints_come_before_binds_and_leave_after_them() {
     };
     assert_eq!(
         names(&ops),
-        ["PutBackend", "PutBackend", "PutReplies", "PutTable", "AddLocal"]
+        [
+            "PutPorts",
+            "PutPorts",
+            "PutBackend",
+            "PutBackend",
+            "PutReplies",
+            "PutTable",
+            "AddLocal"
+        ]
     );
     let (ops, _) = plan(&state, &Wanted::default());
     assert_eq!(
         names(&ops),
-        ["RemoveLocal", "DropTable", "DropReplies", "RetireBackend"]
+        [
+            "RemoveLocal",
+            "DropTable",
+            "DropReplies",
+            "PutPorts",
+            "PutPorts",
+            "RetireBackend"
+        ]
     );
 }
 
