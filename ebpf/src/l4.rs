@@ -12,7 +12,7 @@ use pierhead_abi::packet::{self, Fragment, ICMP, ICMPV6, Ip, TCP, TcpFlags, UDP,
 use pierhead_abi::{Addr, Port, hash};
 
 use crate::maps::{self, BACKENDS, FLOWS, GATES, OUTCOMES, PIECES, REPLIES, TRAFFIC, Table};
-use crate::skb::{Broken, Skb};
+use crate::skb::{Broken, Headers, Skb};
 
 /// Ethernet. Other link layers are not attached to.
 const L3: u32 = 14;
@@ -38,7 +38,7 @@ fn done(result: Result<(), Broken>, outcome: Outcome) -> Outcome {
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> Outcome {
     let skb = Skb(ctx);
-    let ip = match packet::ip(&skb, skb.ethertype(), L3) {
+    let ip = match packet::ip(&Headers(&skb), skb.ethertype(), L3) {
         Ok(ip) => ip,
         Err(Unreadable::Fragment(_)) => return Outcome::Fragment,
         Err(Unreadable::NotIp | Unreadable::Malformed) => return Outcome::Foreign,
@@ -54,7 +54,7 @@ pub fn ingress(ctx: &TcContext) -> Outcome {
 #[inline(always)]
 pub fn egress(ctx: &TcContext) -> Outcome {
     let skb = Skb(ctx);
-    let (ip, piece) = match packet::ip(&skb, skb.ethertype(), L3) {
+    let (ip, piece) = match packet::ip(&Headers(&skb), skb.ethertype(), L3) {
         Ok(ip) => (ip, None),
         // The first piece has the ports, and says for the others where they come from.
         Err(Unreadable::Fragment(f)) if f.first && f.ip.protocol == UDP => (f.ip, Some(f.id)),
@@ -75,7 +75,8 @@ fn piece_key(ip: &Ip, id: u32) -> PieceKey {
         dst: ip.dst.0,
         id,
         protocol: ip.protocol,
-        reserved: [0; 3],
+        reserved: 0,
+        reserved_word: 0,
     }
 }
 
@@ -91,22 +92,24 @@ fn later_piece(skb: &Skb<'_>, piece: &Fragment) -> Outcome {
 
 #[inline(always)]
 fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
-    let Some((client_port, vip_port)) = packet::ports(skb, ip.l4) else {
+    let Some((client_port, vip_port)) = packet::ports(&Headers(skb), ip.l4) else {
         return Outcome::Foreign;
     };
     if !maps::has_port(Side::Bind, ip.protocol, vip_port) {
         return Outcome::Foreign;
     }
-    let flags = match (ip.protocol == TCP, TcpFlags::read(skb, ip.l4)) {
-        (true, Some(flags)) => flags,
-        (true, None) => return Outcome::Foreign,
+    let flags = if ip.protocol != TCP {
         // A datagram is neither first nor last.
-        (false, _) => TcpFlags(0),
+        TcpFlags(0)
+    } else if let Some(flags) = TcpFlags::read(&Headers(skb), ip.l4) {
+        flags
+    } else {
+        return Outcome::Foreign;
     };
     let key = FlowKey::new(ip.protocol, ip.src, client_port, ip.dst, vip_port);
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let known = known(&key, flags, tick(now));
+    // A SYN must be told from an earlier one, whoever looks after the maps or does not.
+    let now = if flags.opens() { tick(clock()) } else { recent_tick() };
+    let known = known(&key, flags, now);
     let (vip, outcome, way) = if let Known::Alive(way) = known {
         // Without a look at the bind: with many binds that is memory far away.
         (way.vip, Outcome::Forwarded, Some(way))
@@ -122,7 +125,7 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
         match known {
             Known::Dead if ip.protocol == TCP => (vip, Outcome::DeadBackend, None),
             // A datagram flow moves on to an endpoint that lives.
-            _ => match open(ctx, ip, &key, flags, table, slots, now) {
+            _ => match open(ctx, ip, &key, flags, table, slots) {
                 Ok(backend) => (vip, Outcome::Opened, Some(Way::to(backend))),
                 Err(outcome) => (vip, outcome, None),
             },
@@ -130,10 +133,10 @@ fn transport_in(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip) -> Outcome {
     };
     let outcome = match way {
         Some(Way { hop: Some(hop), .. }) => skb.relay(ip, hop),
-        Some(way) => done(
-            skb.rewrite(ip, End::Dst, (&ip.dst, vip_port), (&way.addr, way.port)),
-            outcome,
-        ),
+        Some(way) => {
+            let ports = (client_port, vip_port);
+            done(skb.rewrite(ip, ports, End::Dst, &way.addr, way.port), outcome)
+        }
         None => outcome,
     };
     traffic_in(vip, ctx.len(), outcome);
@@ -156,7 +159,11 @@ impl Way {
             addr: Addr(backend.addr),
             port: Port(backend.port),
             vip: backend.vip,
-            hop: if backend.hop.is_here() { None } else { Some(&backend.hop) },
+            hop: if backend.hop.is_here() {
+                None
+            } else {
+                Some(&backend.hop)
+            },
         }
     }
 
@@ -178,9 +185,22 @@ enum Known {
     Alive(Way),
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+fn clock() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
 #[inline(always)]
 fn tick(now: u64) -> u32 {
     (now >> TICK_SHIFT) as u32
+}
+
+/// The tick as userspace wrote it, a second ago at most while it lives.
+#[inline(always)]
+fn recent_tick() -> u32 {
+    maps::control(control::TICK) as u32
 }
 
 /// The endpoint of a flow that has an entry, and the packet noted in it.
@@ -262,11 +282,11 @@ fn open(
     flags: TcpFlags,
     table: &Table,
     slots: u32,
-    now: u64,
 ) -> Result<&'static Backend, Outcome> {
     if slots == 0 {
         return Err(Outcome::NoEndpoint);
     }
+    let now = clock();
     if now > maps::control(control::LEASE) {
         return Err(Outcome::LeaseOver);
     }
@@ -322,7 +342,11 @@ fn open(
 #[inline(always)]
 fn remembered(backend: &Backend) -> u32 {
     let addr = Addr(backend.addr);
-    if backend.hop.is_here() && addr.is_v4() { addr.v4_word() } else { 0 }
+    if backend.hop.is_here() && addr.is_v4() {
+        addr.v4_word()
+    } else {
+        0
+    }
 }
 
 /// The endpoint that a flow hashes to, on every node the same.
@@ -433,9 +457,16 @@ fn clashes(key: &FlowKey, backend: &Backend) -> bool {
     false
 }
 
-/// The bind whose client the endpoint at `place` is talking to, if it is one of ours.
+/// Whose flow a reply is, before it is known of which bind: the endpoint stands in its place.
 #[inline(always)]
-fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey, *mut Flow, u32)> {
+fn reply_key(place: &Place, client: &Addr, client_port: Port) -> FlowKey {
+    FlowKey::new(place.protocol, *client, client_port, Addr(place.addr), Port(place.port))
+}
+
+/// The flow and the id of the bind whose client the endpoint at `place` is talking to, if it is one of ours. The bind's address
+/// goes into `key`.
+#[inline(always)]
+fn replying(place: &Place, key: &mut FlowKey) -> Option<(*mut Flow, u32)> {
     let replies = REPLIES.get_ptr(place)?;
     // SAFETY: a map value, valid until the program ends.
     let replies: &Replies = unsafe { &*replies };
@@ -444,20 +475,23 @@ fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey,
         if vip.port == 0 {
             break;
         }
-        let key = FlowKey::new(place.protocol, *client, client_port, Addr(vip.addr), Port(vip.port));
-        if let Some(flow) = FLOWS.get_ptr_mut(&key) {
+        let [a, b, c, d] = vip.addr;
+        // Word by word, and without a second key: the programs have 512 bytes of stack, with those of what they call.
+        key.vip = [a, b, c, d];
+        key.vip_port = vip.port;
+        if let Some(flow) = FLOWS.get_ptr_mut(&*key) {
             // SAFETY: as above; copied at once.
             let copy = unsafe { ptr::read(flow) };
             if copy.addr != 0 {
                 if Addr::from_v4_word(copy.addr).0 == place.addr && copy.port == place.port {
-                    return Some((key, flow, copy.vip));
+                    return Some((flow, copy.vip));
                 }
             } else if let Some(backend) = BACKENDS.get(copy.backend)
                 && backend.generation == copy.generation
                 && backend.addr == place.addr
                 && backend.port == place.port
             {
-                return Some((key, flow, backend.vip));
+                return Some((flow, backend.vip));
             }
         }
     }
@@ -466,20 +500,20 @@ fn replying(place: &Place, client: &Addr, client_port: Port) -> Option<(FlowKey,
 
 #[inline(always)]
 fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip, piece: Option<u32>) -> Outcome {
-    let Some((port, client_port)) = packet::ports(skb, ip.l4) else {
+    let Some((port, client_port)) = packet::ports(&Headers(skb), ip.l4) else {
         return Outcome::Foreign;
     };
     if !maps::has_port(Side::Endpoint, ip.protocol, port) {
         return Outcome::Foreign;
     }
     let place = Place::new(ip.protocol, ip.src, port);
-    let Some((key, flow, vip)) = replying(&place, &ip.dst, client_port) else {
+    let mut key = reply_key(&place, &ip.dst, client_port);
+    let Some((flow, vip)) = replying(&place, &mut key) else {
         return Outcome::Foreign;
     };
-    // SAFETY: a helper without arguments.
-    let now = tick(unsafe { bpf_ktime_get_ns() });
+    let now = recent_tick();
     let flags = if ip.protocol == TCP {
-        TcpFlags::read(skb, ip.l4)
+        TcpFlags::read(&Headers(skb), ip.l4)
     } else {
         None
     };
@@ -508,7 +542,7 @@ fn transport_out(ctx: &TcContext, skb: &Skb<'_>, ip: &Ip, piece: Option<u32>) ->
         let _ = PIECES.insert(&piece_key(ip, id), &key.vip, BPF_ANY);
     }
     let outcome = done(
-        skb.rewrite(ip, End::Src, (&ip.src, port), (&Addr(key.vip), Port(key.vip_port))),
+        skb.rewrite(ip, (port, client_port), End::Src, &Addr(key.vip), Port(key.vip_port)),
         Outcome::Returned,
     );
     if let Some(traffic) = TRAFFIC.get_ptr_mut(vip) {
@@ -632,9 +666,10 @@ fn error_out(skb: &Skb<'_>, ip: &Ip) -> Outcome {
         return Outcome::Foreign;
     }
     let place = Place::new(inner.ip.protocol, inner.ip.dst, inner.dst);
-    let Some((key, _, _)) = replying(&place, &inner.ip.src, inner.src) else {
+    let mut key = reply_key(&place, &inner.ip.src, inner.src);
+    if replying(&place, &mut key).is_none() {
         return Outcome::Foreign;
-    };
+    }
     done(
         skb.rewrite_error(ip, &inner, End::Dst, (&Addr(key.vip), Port(key.vip_port))),
         Outcome::IcmpOut,

@@ -6,6 +6,7 @@
 //! Only stable UAPI contexts are read (no CO-RE, no kfuncs), and only BTF maps are defined.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod l4;
 mod maps;

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::{
     bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
+use core::arch::asm;
 use core::mem::MaybeUninit;
 use pierhead_abi::icmp::{self, End, Inner};
 use pierhead_abi::l4::{Hop, Outcome, relayed};
@@ -29,6 +30,68 @@ const AF_INET6: u32 = 10;
 pub struct Broken;
 
 pub struct Skb<'a>(pub &'a TcContext);
+
+/// Headers lie within this many bytes. What is beyond is read with a helper.
+const NEAR: usize = 0x1ff;
+
+impl Skb<'_> {
+    /// Bytes that lie in the linear part of the packet, as nearly all headers do. `None` says nothing of the others.
+    #[inline(always)]
+    fn near<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let (mut offset, mut start, end) = (offset as usize, self.0.data(), self.0.data_end());
+        if offset > NEAR {
+            return None;
+        }
+        // SAFETY: neither touches memory. The bound is said in a way that the compiler does not see through: verifiers before Linux
+        // 5.17 forget the one above when the number was kept on the stack meanwhile. And the sum is made once, for what is
+        // checked below must be the very pointer that is read.
+        unsafe {
+            asm!("{0} &= {1}", inout(reg) offset, const NEAR, options(pure, nomem, nostack));
+            asm!("{0} += {1}", inout(reg) start, in(reg) offset, options(pure, nomem, nostack));
+        }
+        if start + N > end {
+            return None;
+        }
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        let at: *mut u8 = bytes.as_mut_ptr().cast();
+        let mut done = 0;
+        while done + 4 <= N {
+            let word: u32;
+            // SAFETY: reads bytes that are within the packet. Any alignment will do for the kernel (it is asked for none where the
+            // machine has none), but not for the compiler, which would take them apart.
+            unsafe {
+                asm!("{0} = *(u32 *)({1} + 0)", out(wreg) word, in(reg) start + done, options(pure, readonly, nostack));
+                at.add(done).cast::<u32>().write_unaligned(word);
+            }
+            done += 4;
+        }
+        while done < N {
+            let byte: u8;
+            // SAFETY: as above.
+            unsafe {
+                byte = core::ptr::read((start + done) as *const u8);
+                at.add(done).write(byte);
+            }
+            done += 1;
+        }
+        // SAFETY: each byte was written.
+        Some(unsafe { bytes.assume_init() })
+    }
+}
+
+/// The headers that every packet has: read without a call where they can be. The verifier has more to look at then, so the
+/// packet inside an ICMP error is read otherwise.
+pub struct Headers<'a>(pub &'a Skb<'a>);
+
+impl Packet for Headers<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        match self.0.near(offset) {
+            Some(bytes) => Some(bytes),
+            None => self.0.load(offset),
+        }
+    }
+}
 
 impl Packet for Skb<'_> {
     #[inline(always)]
@@ -101,24 +164,53 @@ impl Skb<'_> {
         }
     }
 
-    /// Replaces one end of a TCP segment or UDP datagram.
+    /// Replaces one end of a TCP segment or UDP datagram that has these ports.
     #[inline(always)]
-    pub fn rewrite(&self, ip: &Ip, end: End, old: (&Addr, Port), new: (&Addr, Port)) -> Result<(), Broken> {
+    pub fn rewrite(&self, ip: &Ip, ports: (Port, Port), end: End, addr: &Addr, port: Port) -> Result<(), Broken> {
         let Some(check) = ip.checksum_offset() else {
             return Err(Broken);
         };
+        let (old_addr, old_port, port_offset) = match end {
+            End::Src => (&ip.src, ports.0, ip.l4 + field::SRC_PORT),
+            End::Dst => (&ip.dst, ports.1, ip.l4 + field::DST_PORT),
+        };
         let flags = if ip.protocol == UDP { MANGLED_0 } else { 0 };
-        let diff = checksum::diff_addr(&old.0.0, &new.0.0);
+        let diff = checksum::diff_addr(&old_addr.0, &addr.0);
         self.l4_diff_addr(ip.v4, check, diff, flags)?;
-        if old.1 != new.1 {
-            self.l4_diff(check, checksum::diff16(old.1.0, new.1.0), flags)?;
-            let port = match end {
-                End::Src => ip.l4 + field::SRC_PORT,
-                End::Dst => ip.l4 + field::DST_PORT,
-            };
-            self.store(port, &new.1.0.to_ne_bytes())?;
+        if old_port != port {
+            self.l4_diff(check, checksum::diff16(old_port.0, port.0), flags)?;
         }
-        self.outer_addr(ip, end, new.0, diff)
+        if ip.v4 && ip.l4 == ip.l3 + field::IPV4_END {
+            // The ports of nearly all packets are right behind the addresses: what changes is stored at once.
+            let (src, dst, ports) = match end {
+                End::Src => (addr, &ip.dst, (port, ports.1)),
+                End::Dst => (&ip.src, addr, (ports.0, port)),
+            };
+            let ip_check = checksum::apply(ip.checksum, diff).to_ne_bytes();
+            let (src, dst) = (src.v4_word().to_ne_bytes(), dst.v4_word().to_ne_bytes());
+            let (from, to) = (ports.0.0.to_ne_bytes(), ports.1.0.to_ne_bytes());
+            let bytes = [
+                ip_check[0],
+                ip_check[1],
+                src[0],
+                src[1],
+                src[2],
+                src[3],
+                dst[0],
+                dst[1],
+                dst[2],
+                dst[3],
+                from[0],
+                from[1],
+                to[0],
+                to[1],
+            ];
+            return self.store(ip.l3 + field::IPV4_CHECKSUM, &bytes);
+        }
+        if old_port != port {
+            self.store(port_offset, &port.0.to_ne_bytes())?;
+        }
+        self.outer_addr(ip, end, addr, diff)
     }
 
     /// Passes the packet on to another node as it came, but for the hop limit.

@@ -125,7 +125,8 @@ plain! {
         pub client_port: u16,
         pub vip_port: u16,
         pub protocol: u8,
-        pub reserved: [u8; 3],
+        pub reserved: u8,
+        pub reserved_word: u16,
     }
 }
 
@@ -138,7 +139,8 @@ impl FlowKey {
             client_port: client_port.0,
             vip_port: vip_port.0,
             protocol,
-            reserved: [0; 3],
+            reserved: 0,
+            reserved_word: 0,
         }
     }
 }
@@ -265,7 +267,8 @@ plain! {
         pub dst: [u32; 4],
         pub id: u32,
         pub protocol: u8,
-        pub reserved: [u8; 3],
+        pub reserved: u8,
+        pub reserved_word: u16,
     }
 }
 

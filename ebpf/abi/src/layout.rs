@@ -23,7 +23,10 @@ pub mod control {
     pub const WRITER: u32 = 7;
     /// Grows whenever an endpoint retires: what a flow remembers of its endpoint holds as long as this is what it was then.
     pub const EPOCH: u32 = 8;
-    pub const SLOTS: usize = 9;
+    /// The present tick (see [`super::TICK_SHIFT`]), written with each new lease: nearly as good as a look at the clock, and at
+    /// hand.
+    pub const TICK: u32 = 9;
+    pub const SLOTS: usize = 10;
 }
 
 /// Two generations of sockets, so that a new process fills one while the old one still answers from the other.

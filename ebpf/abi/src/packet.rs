@@ -17,6 +17,8 @@ pub mod field {
     pub const IPV4_CHECKSUM: u32 = 10;
     pub const IPV4_SRC: u32 = 12;
     pub const IPV4_DST: u32 = 16;
+    /// Where the transport header begins if there are no options.
+    pub const IPV4_END: u32 = 20;
     pub const IPV6_HOP_LIMIT: u32 = 7;
     pub const IPV6_SRC: u32 = 8;
     pub const IPV6_DST: u32 = 24;
@@ -57,6 +59,8 @@ pub struct Ip {
     pub l4: u32,
     pub src: Addr,
     pub dst: Addr,
+    /// Of the IPv4 header, as it lies there; 0 for IPv6.
+    pub checksum: u16,
 }
 
 impl Ip {
@@ -132,6 +136,7 @@ fn ipv4<P: Packet>(packet: &P, l3: u32) -> Result<Ip, Unreadable> {
         l4: l3 + ((h[0] & 15) as u32) * 4,
         src: Addr::from_v4_word(word([h[12], h[13], h[14], h[15]])),
         dst,
+        checksum: u16::from_ne_bytes([h[10], h[11]]),
     };
     // More fragments, or not the first: everything but DF.
     if h[6] & 0x3f != 0 || h[7] != 0 {
@@ -182,6 +187,7 @@ fn ipv6<P: Packet>(packet: &P, l3: u32) -> Result<Ip, Unreadable> {
                     l4: l4 + 8,
                     src,
                     dst,
+                    checksum: 0,
                 };
                 let first = e[2] == 0 && e[3] & 0xf8 == 0;
                 return Err(Unreadable::Fragment(Fragment {
@@ -198,6 +204,7 @@ fn ipv6<P: Packet>(packet: &P, l3: u32) -> Result<Ip, Unreadable> {
                     l4,
                     src,
                     dst,
+                    checksum: 0,
                 });
             }
         }

@@ -298,7 +298,7 @@ impl Kernel {
         self.loads()?.begin(generation);
         self.maps
             .set_control(control::WORKERS + generation, self.workers as u64)?;
-        self.maps.set_control(control::LEASE, sys::monotonic_ns() + LEASE_NS)?;
+        self.renew(sys::monotonic_ns())?;
         self.maps.set_control(control::OWNER, self.token)?;
         self.maps.set_control(control::ACTIVE, u64::from(generation))?;
         self.active = true;
@@ -432,7 +432,7 @@ impl Kernel {
         }
         let now = sys::monotonic_ns();
         if self.active {
-            self.maps.set_control(control::LEASE, now + LEASE_NS)?;
+            self.renew(now)?;
         }
         self.maps.settle()?;
         if self.lock.is_none() {
@@ -455,6 +455,12 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Tells the kernel that somebody looks after the maps, and the time.
+    fn renew(&mut self, now: u64) -> Result<(), KernelError> {
+        self.maps.set_control(control::TICK, now >> TICK_SHIFT)?;
+        self.maps.set_control(control::LEASE, now + LEASE_NS)
     }
 
     /// Shared connection counters, for the workers to keep.

@@ -142,6 +142,16 @@ fn options_and_extension_headers_move_the_ports() {
         };
         node.comes_in(&extended(udp(CLIENT6, VIP6)), "opened", &extended(udp(CLIENT6, POD6)));
         node.goes_out(&extended(udp(POD6, CLIENT6)), "returned", &extended(udp(VIP6, CLIENT6)));
+        // Longer than what the programs read without asking the kernel; and just so long, and so short.
+        for words in [50usize, 54, 55, 56, 57, 58, 150, 255] {
+            let extended = |p: Packet| p.extension(60, &vec![0; 6 + words * 8]);
+            node.comes_in(
+                &extended(udp(CLIENT6, VIP6)),
+                "forwarded",
+                &extended(udp(CLIENT6, POD6)),
+            );
+            node.goes_out(&extended(udp(POD6, CLIENT6)), "returned", &extended(udp(VIP6, CLIENT6)));
+        }
     });
 }
 

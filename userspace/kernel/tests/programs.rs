@@ -20,15 +20,15 @@ const PROGRAMS: [&str; 3] = ["pierhead_in", "pierhead_out", "pierhead_steer"];
 
 /// What the verifier may look at, per program. Kernels differ, so this is the budget of all; the limit is a million. A jump
 /// here is a loop that grew or a branch that no longer merges.
-const BUDGET: [u32; 3] = [60_000, 45_000, 6_000];
+const BUDGET: [u32; 3] = [110_000, 45_000, 6_000];
 
 /// What it looked at when this was last committed, on the kernels named here. Programs that grow beyond the margin on one
 /// of them say so in the commit that makes them grow, by changing these numbers.
 const BASELINES: [(&str, [u32; 3]); 4] = [
-    ("5.10.", [57_705, 38_835, 4_701]),
-    ("6.1.", [57_705, 38_835, 4_701]),
-    ("6.12.", [32_707, 22_089, 1_219]),
-    ("6.18.", [41_684, 31_045, 1_144]),
+    ("5.10.", [95_013, 15_791, 4_701]),
+    ("6.1.", [95_013, 15_791, 4_701]),
+    ("6.12.", [31_869, 22_801, 1_219]),
+    ("6.18.", [44_036, 26_684, 1_144]),
 ];
 /// In percent.
 const MARGIN: u32 = 10;
