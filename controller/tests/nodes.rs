@@ -551,6 +551,18 @@ async fn only_the_leader_serves_streams_and_every_replica_signs() {
     let status = stream.next().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, NOT_THE_LEADER));
     controller.node("node-1", |state| !state.connected).await;
+
+    // When it leads again, what it said before is not said again.
+    controller.snapshots.send_replace(None);
+    controller.leader.send_replace(true);
+    let channel = controller.channel(tls).await.unwrap();
+    let mut stream = Stream::open(channel, client.connect()).await.unwrap();
+    controller.node("node-1", |state| state.connected).await;
+    let told = timeout(Duration::from_millis(300), stream.next()).await;
+    assert!(told.is_err(), "{told:?}");
+    controller.publish(2, &snapshot(&["b"]));
+    let (names, _) = stream.take(&mut client).await;
+    assert_eq!(names, ["backend/b", "endpoints/b", "-backend/a", "-endpoints/a"]);
 }
 
 /// A way to the controller that can be cut without a word.

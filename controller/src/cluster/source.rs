@@ -86,7 +86,8 @@ pub(crate) struct Part {
     pub(crate) leader: watch::Receiver<bool>,
     pub(crate) standings: async_mpsc::UnboundedSender<Vec<Standings>>,
     pub(crate) handover: Arc<Handover>,
-    /// Where snapshots go, as long as this replica leads; what stands there before the first is left alone.
+    /// Where snapshots go, as long as this replica leads. `None` otherwise: what it last gave as a leader may be long untrue when
+    /// it leads again.
     pub(crate) snapshots: watch::Sender<Option<Numbered>>,
 }
 
@@ -176,6 +177,7 @@ impl Engine {
             first: Some(first),
             published: None,
             snapshots: part.snapshots,
+            numbered: 0,
             refresh: Instant::now() + REFRESH,
             ended: Instant::now(),
             dirty: false,
@@ -253,6 +255,8 @@ struct Translator {
     /// There is one from the first translation on.
     published: Option<watch::Sender<Arc<Published>>>,
     snapshots: watch::Sender<Option<Numbered>>,
+    /// The last snapshot's number.
+    numbered: u64,
     refresh: Instant,
     /// When the last translation ended.
     ended: Instant,
@@ -359,6 +363,9 @@ impl Translator {
                     self.decided.send_replace(false);
                     self.holders.forget();
                 }
+                if !leads && self.elects {
+                    self.snapshots.send_if_modified(|last| last.take().is_some());
+                }
             }
         }
         false
@@ -435,11 +442,9 @@ impl Translator {
         // First what the statuses speak of. A replica that does not lead knows nothing of the nodes, unless the one is here.
         if (self.leads || !self.elects) && (new_snapshot || !self.sent) {
             self.sent = true;
-            let snapshot = Arc::new(translation.snapshot.clone());
-            self.snapshots.send_modify(|last| {
-                let version = last.as_ref().map_or(1, |last| last.version + 1);
-                *last = Some(Numbered { version, snapshot });
-            });
+            self.numbered += 1;
+            let (version, snapshot) = (self.numbered, Arc::new(translation.snapshot.clone()));
+            self.snapshots.send_replace(Some(Numbered { version, snapshot }));
         }
         let same = !new_snapshot
             && before.is_some_and(|last| {

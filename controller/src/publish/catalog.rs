@@ -18,6 +18,8 @@ pub(super) struct Catalog {
     encoder: Encoder,
     /// Number of the current snapshot; 0: there is none yet.
     version: u64,
+    /// It is not to be had until there is a newer one.
+    withdrawn: bool,
     /// What each snapshot changed, the oldest first.
     journal: VecDeque<(u64, Vec<ResourceName>)>,
     /// Names in the journal.
@@ -31,8 +33,17 @@ pub(super) struct Catalog {
 pub(super) struct TooFarBehind;
 
 impl Catalog {
+    /// Of what is to be had; 0: nothing is.
     pub(super) fn version(&self) -> u64 {
-        self.version
+        match self.withdrawn {
+            true => 0,
+            false => self.version,
+        }
+    }
+
+    /// Nothing is to be had until the next snapshot. What was encoded is kept: most of it comes again.
+    pub(super) fn withdraw(&mut self) {
+        self.withdrawn = true;
     }
 
     /// Takes a snapshot in; one that is not newer is ignored.
@@ -42,6 +53,7 @@ impl Catalog {
         }
         let Changes { changed, removed } = self.encoder.encode(&numbered.snapshot);
         self.version = numbered.version;
+        self.withdrawn = false;
         let changed = changed.into_iter().map(|resource| resource.name);
         let names: Vec<_> = changed.chain(removed).collect();
         if names.is_empty() {

@@ -42,7 +42,7 @@ pub enum PublisherError {
 }
 
 impl Publisher {
-    /// Serves the snapshots that come, on a bound listener. Nothing is sent before the first one: a node keeps what it has.
+    /// Serves the snapshots that come, on a bound listener. Nothing is sent while there is none: a node keeps what it has.
     ///
     /// Only the leader serves streams; who does not lead signs certificates all the same. Leading that ends, ends all streams.
     ///
@@ -111,9 +111,13 @@ fn spawn(
 async fn feed(mut snapshots: watch::Receiver<Option<Numbered>>, streams: Arc<Streams>, version: watch::Sender<u64>) {
     loop {
         let current = snapshots.borrow_and_update().clone();
-        if let Some(current) = current {
+        {
             let mut catalog = streams.catalog();
-            catalog.publish(&current);
+            match current {
+                Some(current) => catalog.publish(&current),
+                // By the time there is one again, this one may be long untrue.
+                None => catalog.withdraw(),
+            }
             version.send_replace(catalog.version());
         }
         if snapshots.changed().await.is_err() {

@@ -199,7 +199,7 @@ impl Session {
         let version = catalog.version();
         let changes = match &self.state {
             State::Joining { .. } | State::Waiting { .. } => return Ok(None),
-            State::Joined { .. } if version == 0 => return Ok(None),
+            State::Joined { .. } | State::Idle { .. } if version == 0 => return Ok(None),
             State::Joined { held } => catalog.against(held),
             State::Idle { version: held } if *held == version => return Ok(None),
             State::Idle { version: held } => catalog.since(*held)?,

@@ -7,6 +7,7 @@ mod pace;
 mod rotation;
 mod server;
 mod services;
+mod terms;
 mod trust;
 
 use std::thread;

@@ -165,6 +165,22 @@ fn an_acknowledged_snapshot_is_not_sent_again() {
 }
 
 #[test]
+fn a_withdrawn_snapshot_is_not_sent() {
+    let mut wire = Wire::new();
+    wire.publish(&["a"]);
+    wire.connect();
+    wire.deliver();
+    wire.applied();
+    wire.catalog.withdraw();
+    assert_eq!(wire.next(), None, "neither to who has it");
+    wire.connect();
+    assert_eq!(wire.next(), None, "nor to who comes");
+    wire.publish(&["b"]);
+    let snapshot = wire.deliver().unwrap();
+    assert_eq!(snapshot.certificates.len(), 1, "{snapshot:?}");
+}
+
+#[test]
 fn only_what_changed_travels() {
     let mut wire = Wire::new();
     wire.publish(&["a", "b"]);
