@@ -459,7 +459,9 @@ impl Kernel {
 
     /// Tells the kernel that somebody looks after the maps, and the time.
     fn renew(&mut self, now: u64) -> Result<(), KernelError> {
-        self.maps.set_control(control::TICK, now >> TICK_SHIFT)?;
+        let (before, tick) = (self.maps.control(control::TICK)?, now >> TICK_SHIFT);
+        self.sweeper.passed(before as u32, tick as u32);
+        self.maps.set_control(control::TICK, tick)?;
         self.maps.set_control(control::LEASE, now + LEASE_NS)
     }
 
