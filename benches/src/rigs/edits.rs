@@ -1,4 +1,5 @@
-//! Route changes in a folder: one file per HTTPRoute, replaced as editors and tools replace files.
+//! Route changes in a folder: one file per HTTPRoute, or per few where there are more than a folder may have files, replaced as
+//! editors and tools replace files.
 
 use std::{
     fs,
@@ -20,10 +21,15 @@ use crate::{
 /// The header by which a change is seen.
 pub(super) const MARK: &str = "x-version";
 
+/// Files that `pierhead standalone` reads of a folder at most, less some for what else is there.
+const MAX_FILES: usize = 19_000;
+
 /// Pierhead on a folder of many routes.
 pub(super) struct Edited {
     pub(super) peer: Peer,
     folder: PathBuf,
+    /// Routes in a file.
+    each: usize,
     _directory: TempDir,
 }
 
@@ -35,8 +41,9 @@ impl Edited {
         let (backend, grpc): (SocketAddr, SocketAddr) = (backend::serve().await?, grpc::serve().await?);
         let folder = directory.path().join("pierhead/manifests/routes");
         fs::create_dir_all(&folder)?;
-        for number in 0..routes {
-            put(&folder, number, 0)?;
+        let each = routes.div_ceil(MAX_FILES);
+        for number in (0..routes).step_by(each) {
+            put(&folder, each, number, 0)?;
         }
         let mut site = Site::new(directory.path(), backend, grpc, &plan.envoy);
         site.shape = Shape {
@@ -48,19 +55,20 @@ impl Edited {
         Ok(Self {
             peer,
             folder,
+            each,
             _directory: directory,
         })
     }
 
-    /// Puts a new version of a route in place of the old one.
+    /// Puts a new version of a route, and of those in the same file, in place of the old one.
     pub(super) fn edit(&self, number: usize, version: u64) -> Result<()> {
-        put(&self.folder, number, version)
+        put(&self.folder, self.each, number, version)
     }
 
     /// The same, from another thread.
     pub(super) fn editor(&self) -> impl Fn(usize, u64) -> Result<()> + Send + 'static {
-        let folder = self.folder.clone();
-        move |number, version| put(&folder, number, version)
+        let (folder, each) = (self.folder.clone(), self.each);
+        move |number, version| put(&folder, each, number, version)
     }
 }
 
@@ -78,15 +86,26 @@ pub(super) fn requests(routes: usize) -> Rc<[Request]> {
     (0..routes).map(request).collect()
 }
 
-fn put(folder: &Path, number: usize, version: u64) -> Result<()> {
-    let mut route = http_route(&format!("r{number}"), &["/health", "/api/v1"], "app");
-    let mark = json!([{"type": "ResponseHeaderModifier",
-        "responseHeaderModifier": {"set": [{"name": MARK, "value": version.to_string()}]}}]);
-    for rule in route["spec"]["rules"].as_array_mut().context("rules")? {
-        rule["filters"] = mark.clone();
+/// The file that holds route `number` of `each` routes in a file.
+fn put(folder: &Path, each: usize, number: usize, version: u64) -> Result<()> {
+    let first = number / each * each;
+    let mut text = Vec::new();
+    for number in first..first + each {
+        let mut route = http_route(&format!("r{number}"), &["/health", "/api/v1"], "app");
+        let mark = json!([{"type": "ResponseHeaderModifier",
+            "responseHeaderModifier": {"set": [{"name": MARK, "value": version.to_string()}]}}]);
+        for rule in route["spec"]["rules"].as_array_mut().context("rules")? {
+            rule["filters"] = mark.clone();
+        }
+        if number > first {
+            text.extend_from_slice(b"\n---\n");
+        }
+        serde_json::to_writer(&mut text, &route)?;
     }
     // A name that is no manifest's until it is whole.
-    let new = folder.join(format!(".r{number}.new"));
-    fs::write(&new, serde_json::to_vec(&route)?)?;
-    fs::rename(&new, folder.join(format!("r{number}.json"))).context("put a route in place")
+    let new = folder.join(format!(".r{first}.new"));
+    fs::write(&new, text)?;
+    // Several documents are YAML.
+    let kind = if each == 1 { "json" } else { "yaml" };
+    fs::rename(&new, folder.join(format!("r{first}.{kind}"))).context("put a route in place")
 }
