@@ -86,7 +86,7 @@ pub(super) fn requests(routes: usize) -> Rc<[Request]> {
     (0..routes).map(request).collect()
 }
 
-/// The file that holds route `number` of `each` routes in a file.
+/// Writes the file that holds route `number`, with `each` routes in a file, all of this version. The last file is full too.
 fn put(folder: &Path, each: usize, number: usize, version: u64) -> Result<()> {
     let first = number / each * each;
     let mut text = Vec::new();

@@ -197,9 +197,11 @@ impl Session {
     /// to a node that holds all of it: only its answer says so.
     pub(super) fn next(&mut self, catalog: &Catalog) -> Result<Option<Batch>, TooFarBehind> {
         let version = catalog.version();
+        if version == 0 {
+            return Ok(None);
+        }
         let changes = match &self.state {
             State::Joining { .. } | State::Waiting { .. } => return Ok(None),
-            State::Joined { .. } | State::Idle { .. } if version == 0 => return Ok(None),
             State::Joined { held } => catalog.against(held),
             State::Idle { version: held } if *held == version => return Ok(None),
             State::Idle { version: held } => catalog.since(*held)?,
