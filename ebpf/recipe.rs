@@ -1,5 +1,5 @@
-// How the kernel object is built. Included by `cargo xtask build` and by the build script of `userspace/kernel`, so
-// that both build the same thing the same way; standard library only.
+// How the kernel objects are built. Included by `cargo xtask build` and by the build scripts of `userspace/kernel` and
+// `benches`, so that all build the same thing the same way; standard library only.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,11 @@ fn missing() -> Vec<String> {
     missing
 }
 
-/// Builds the object from `ebpf` (the folder) and returns its path. Cargo decides what is out of date.
+/// Builds what is in `ebpf` (the folder) and returns the path of the object `name`. Cargo decides what is out of date.
 ///
 /// # Errors
 /// A message for a person: what is missing, or what the compiler said.
-pub(crate) fn build(ebpf: &Path) -> Result<PathBuf, String> {
+pub(crate) fn build(ebpf: &Path, name: &str) -> Result<PathBuf, String> {
     let missing = missing();
     if !missing.is_empty() {
         return Err(format!(
@@ -71,7 +71,7 @@ pub(crate) fn build(ebpf: &Path) -> Result<PathBuf, String> {
             String::from_utf8_lossy(&output.stderr)
         ));
     }
-    let object = target_dir.join(TARGET).join("release/pierhead-ebpf");
+    let object = target_dir.join(TARGET).join("release").join(name);
     if object.exists() {
         Ok(object)
     } else {

@@ -11,5 +11,5 @@ mod recipe;
 
 /// Builds the object that `pierhead-kernel` embeds; where it is.
 pub(crate) fn build() -> Result<PathBuf> {
-    recipe::build(&sh::root().join("ebpf")).map_err(|message| anyhow!(message))
+    recipe::build(&sh::root().join("ebpf"), "pierhead-ebpf").map_err(|message| anyhow!(message))
 }

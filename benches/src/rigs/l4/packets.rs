@@ -2,22 +2,18 @@
 
 use std::{
     fs,
-    io::IoSlice,
-    net::{SocketAddr, SocketAddrV4, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrIn, sendmmsg, setsockopt, socket,
-    sockopt::RcvBuf,
-};
+use aya::{Ebpf, TestRun as _, TestRunAttrs, TestRunOptions, include_bytes_aligned, maps::Array, programs::Xdp};
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 use pierhead_wire::net::{CLIENT, HOST_A};
 
 use super::{
     Cost,
-    way::{Kind, ORDINARY_FLOWS, Way, servers},
+    way::{BINDS_OF_AN_ENDPOINT, Kind, ORDINARY_FLOWS, Way, servers},
 };
 use crate::{
     plan::Plan,
@@ -27,11 +23,16 @@ use crate::{
 const WAYS: [Kind; 3] = [Kind::Route, Kind::Full, Kind::Nft];
 /// Flows and binds of each table.
 const SHAPES: [(usize, u16); 5] = [(1, 1), (65_536, 1), (1_000_000, 1), (65_536, 100), (65_536, 10_000)];
-/// Packets per call.
-const BATCH: usize = 64;
-const PAYLOAD: usize = 18;
-/// IPv4 and UDP headers, and a payload that fills the shortest Ethernet frame.
-const PACKET: usize = 28 + PAYLOAD;
+/// Frames that are passed up the stack at once, as a NIC's driver does.
+const BATCH: u32 = 64;
+/// The shortest Ethernet frame.
+const FRAME: usize = 60;
+/// Of it, after the headers of Ethernet, IPv4 and UDP.
+const PAYLOAD: usize = FRAME - 42;
+/// The node's end of the link to the client.
+const CLIENT_LINK: &str = "client";
+/// Flows after the first 32,768, which are the client's own, come from here on: as many from each address.
+const OTHER_CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 0);
 
 pub(super) fn run(plan: &Plan, book: &mut Book) -> Result<()> {
     let kinds = WAYS.into_iter().filter(|kind| {
@@ -67,7 +68,12 @@ fn scenario(plan: &Plan, ways: &[Way], flows: usize, binds: u16) -> Result<Scena
         let mut plain = None;
         for way in ways {
             open(way, flows, binds)?;
-            let cost = Cost::of(way, |way| flood(way, plan.time_of(round), flows, binds));
+            let mut rate = 0.0;
+            let cost = Cost::of(way, |way| {
+                let (packets, took) = flood(way, plan.time_of(round), flows, binds)?;
+                rate = packets / took.as_secs_f64();
+                Ok(packets)
+            });
             let cost = cost.with_context(|| way.kind.name())?;
             let plain = *plain.get_or_insert(cost.all);
             if round > 0 {
@@ -76,7 +82,7 @@ fn scenario(plan: &Plan, ways: &[Way], flows: usize, binds: u16) -> Result<Scena
                     Sample(vec![
                         ("CPU-ns in all", cost.all * 1e9),
                         ("beyond a plain route", (cost.all - plain) * 1e9),
-                        ("per s", cost.rate),
+                        ("per s", rate),
                     ]),
                 );
             }
@@ -87,30 +93,32 @@ fn scenario(plan: &Plan, ways: &[Way], flows: usize, binds: u16) -> Result<Scena
 
 /// Sends a packet of each flow, no faster than Pierhead lets flows begin in its table: what is measured is not their beginning.
 fn open(way: &Way, flows: usize, binds: u16) -> Result<()> {
-    const PIECE: usize = 8_192;
-    way.net.client.enter(|| {
-        let mut packets = Packets::new(flows, binds)?;
-        let mut sent = 0;
-        while sent < flows {
-            for _ in 0..PIECE / BATCH {
-                sent += packets.send(way)?;
-            }
+    const PIECE: u32 = 8_192;
+    if way.kind == Kind::Route {
+        // Nobody remembers anything.
+        return Ok(());
+    }
+    let flows = flows as u32;
+    way.net.node.enter(|| {
+        let mut frames = Frames::new(way, flows, binds)?;
+        for sent in (0..flows).step_by(PIECE as usize) {
+            frames.send(PIECE.min(flows - sent))?;
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
     })?
 }
 
-/// Sends packets as fast as one thread can; how many arrived. Those that fell out of a full queue between two namespaces are
+/// Sends packets as fast as one thread can; how many arrived, and how long it took to send them. Those that fell out of a full queue between two namespaces are
 /// few, or the figure is worth nothing.
-fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<f64> {
+fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<(f64, Duration)> {
     // Nobody reads meanwhile: what does not fit is thrown away when it has arrived.
     let sinks = way
         .net
         .a
         .enter(|| servers(binds).map(sink).collect::<Result<Vec<_>>>())??;
     let before = arrived(way)?;
-    let sent = way.net.client.enter(|| send(way, time, flows, binds))??;
+    let (sent, took) = way.net.node.enter(|| send(way, time, flows, binds))??;
     // What nobody took is not counted yet.
     let mut nothing = [0; PAYLOAD];
     for sink in &sinks {
@@ -131,60 +139,106 @@ fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<f64> {
         got * 100 >= sent * 95,
         "of {sent} packets only {got} arrived at the server's port"
     );
-    Ok(got as f64)
+    Ok((got as f64, took))
 }
 
-fn send(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<u64> {
-    let mut packets = Packets::new(flows, binds)?;
-    let until = Instant::now() + time;
+fn send(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<(u64, Duration)> {
+    // So many that what a call takes to begin and end does not count.
+    const PIECE: u32 = 65_536;
+    let mut frames = Frames::new(way, flows as u32, binds)?;
+    let began = Instant::now();
     let mut sent = 0;
-    while Instant::now() < until {
-        // The clock is asked every few thousand packets.
-        for _ in 0..64 {
-            sent += packets.send(way)?;
-        }
+    while began.elapsed() < time {
+        frames.send(PIECE)?;
+        sent += u64::from(PIECE);
     }
-    Ok(sent as u64)
+    Ok((sent, began.elapsed()))
 }
 
-/// One packet of each flow, again and again.
-struct Packets {
-    socket: OwnedFd,
-    packets: Vec<[u8; PACKET]>,
-    headers: MultiHeaders<SockaddrIn>,
-    flow: usize,
-    flows: usize,
-    binds: u16,
+/// One packet of each flow, again and again, as if it had come to the node from the client: made by a program that runs on
+/// live frames of the link (`BPF_F_TEST_XDP_LIVE_FRAMES`). No socket, client or wire takes part.
+struct Frames {
+    kernel: Ebpf,
+    /// `struct xdp_md`: where the packet begins and ends, and the link it comes from.
+    context: [u8; 24],
 }
 
-impl Packets {
-    fn new(flows: usize, binds: u16) -> Result<Self> {
-        Ok(Self {
-            socket: raw_socket()?,
-            packets: vec![[0; PACKET]; BATCH],
-            headers: MultiHeaders::preallocate(BATCH, None),
-            flow: 0,
+impl Frames {
+    /// In the namespace of the node, as is all sending.
+    fn new(way: &Way, flows: u32, binds: u16) -> Result<Self> {
+        let link = Link::named(CLIENT_LINK)?;
+        let address = |bind| match way.address(bind) {
+            SocketAddr::V4(address) => Ok(address),
+            SocketAddr::V6(_) => anyhow::bail!("IPv4 only"),
+        };
+        let to = address(0)?;
+        // Only where the client knows the server itself do several have a port in common.
+        let binds_of_a_port = if way.kind == Kind::Route {
+            u32::from(BINDS_OF_AN_ENDPOINT)
+        } else {
+            1
+        };
+        let mut kernel = Ebpf::load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pierhead-frames.o")))?;
+        let mut template: Array<_, [u8; FRAME]> = Array::try_from(kernel.map_mut("TEMPLATE").context("TEMPLATE")?)?;
+        template.set(0, template_frame(link.address, *to.ip()), 0)?;
+        let mut shape: Array<_, [u32; 8]> = Array::try_from(kernel.map_mut("SHAPE").context("SHAPE")?)?;
+        let values = [
+            0,
             flows,
-            binds,
-        })
+            u32::from(binds),
+            u32::from(to.port()),
+            binds_of_a_port,
+            CLIENT.v4.into(),
+            OTHER_CLIENTS.into(),
+            32_768,
+        ];
+        shape.set(0, values, 0)?;
+        Self::program(&mut kernel)?.load()?;
+        let mut context = [0; 24];
+        context[4..8].copy_from_slice(&(FRAME as u32).to_ne_bytes());
+        context[12..16].copy_from_slice(&link.index.to_ne_bytes());
+        Ok(Self { kernel, context })
     }
 
-    /// The next [`BATCH`] of them.
-    fn send(&mut self, way: &Way) -> Result<usize> {
-        let mut targets = Vec::with_capacity(BATCH);
-        for packet in &mut self.packets {
-            let target = target(way, self.flow, self.binds)?;
-            write(packet, source(self.flow), target);
-            targets.push(Some(SockaddrIn::from(target)));
-            self.flow = (self.flow + 1) % self.flows;
-        }
-        let slices: Vec<_> = self.packets.iter().map(|packet| [IoSlice::new(packet)]).collect();
-        let fd = self.socket.as_raw_fd();
-        let went = sendmmsg(fd, &mut self.headers, &slices, &targets, [], MsgFlags::empty())
-            .context("send packets")?
-            .count();
-        ensure!(went == BATCH, "only {went} of {BATCH} packets were sent");
-        Ok(went)
+    fn program(kernel: &mut Ebpf) -> Result<&mut Xdp> {
+        let program = kernel.program_mut("pierhead_frames").context("pierhead_frames")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The next `count` packets.
+    fn send(&mut self, count: u32) -> Result<()> {
+        // What lies in it is written anew for each packet.
+        let frame = [0; FRAME];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(&frame);
+        options.ctx_in = Some(&self.context);
+        options.repeat = count;
+        options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
+        Self::program(&mut self.kernel)?
+            .test_run(options)
+            .context("run a program on live frames: this needs root and Linux 5.18")?;
+        Ok(())
+    }
+}
+
+/// A link of the current namespace.
+struct Link {
+    index: u32,
+    address: [u8; 6],
+}
+
+impl Link {
+    fn named(name: &str) -> Result<Self> {
+        let all = nix::ifaddrs::getifaddrs().context("links")?;
+        let mut found = all.filter(|one| one.interface_name == name);
+        let link = found.find_map(|one| {
+            let link = *one.address?.as_link_addr()?;
+            Some(Self {
+                index: link.ifindex() as u32,
+                address: link.addr()?,
+            })
+        });
+        link.with_context(|| format!("there is no link {name}"))
     }
 }
 
@@ -196,71 +250,40 @@ fn sink(port: u16) -> Result<UdpSocket> {
     Ok(sink)
 }
 
-/// A socket that is given whole IPv4 packets.
-fn raw_socket() -> Result<OwnedFd> {
-    let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Raw);
-    match socket {
-        Ok(socket) => Ok(socket),
-        Err(error) => Err(error).context("a raw socket: this needs root"),
-    }
+/// A frame for the link of address `to`: without identification, source and ports, and with checksums that are right when those
+/// amount to nothing.
+fn template_frame(to: [u8; 6], target: Ipv4Addr) -> [u8; FRAME] {
+    const LENGTH: u16 = (FRAME - 14) as u16;
+    const UDP_LENGTH: u16 = LENGTH - 20;
+    let mut frame = [0; FRAME];
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &to);
+    // Anybody.
+    put(6, &[2, 0, 0, 0, 0, 1]);
+    put(12, &[8, 0, 0x45, 0]);
+    put(16, &LENGTH.to_be_bytes());
+    // Whole; 64 hops; UDP.
+    put(20, &[0x40, 0, 64, 17]);
+    put(30, &target.octets());
+    put(38, &UDP_LENGTH.to_be_bytes());
+    let of_header = checksum(&frame[14..34], 0);
+    let of_packet = checksum(&frame[30..], 17 + UDP_LENGTH);
+    frame[24..26].copy_from_slice(&of_header);
+    // Nought would say that there is none.
+    frame[40..42].copy_from_slice(&if of_packet == [0, 0] { [0xff; 2] } else { of_packet });
+    frame
 }
 
-/// 32,768 ports of each address from `10.200.0.0` on; the client's own for the first.
-fn source(flow: usize) -> SocketAddrV4 {
-    let base = u32::from(if flow < 32_768 {
-        CLIENT.v4
-    } else {
-        std::net::Ipv4Addr::new(10, 200, 0, 0)
-    });
-    SocketAddrV4::new((base + (flow / 32_768) as u32).into(), 16_384 + (flow % 32_768) as u16)
-}
-
-fn target(way: &Way, flow: usize, binds: u16) -> Result<SocketAddrV4> {
-    match way.address((flow % usize::from(binds)) as u16) {
-        SocketAddr::V4(target) => Ok(target),
-        SocketAddr::V6(_) => anyhow::bail!("IPv4 only"),
-    }
-}
-
-fn write(packet: &mut [u8; PACKET], from: SocketAddrV4, to: SocketAddrV4) {
-    packet[..20].copy_from_slice(&[
-        0x45,
-        0,
-        0,
-        PACKET as u8,
-        0,
-        0,
-        0x40,
-        0,
-        64,
-        17,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]);
-    packet[12..16].copy_from_slice(&from.ip().octets());
-    packet[16..20].copy_from_slice(&to.ip().octets());
-    packet[20..22].copy_from_slice(&from.port().to_be_bytes());
-    packet[22..24].copy_from_slice(&to.port().to_be_bytes());
-    packet[24..26].copy_from_slice(&((PACKET - 20) as u16).to_be_bytes());
-    packet[26..28].fill(0);
-    // Pseudo-header, header, payload. The kernel fills in the checksum of the IPv4 header.
-    let pseudo = [0, 17, 0, (PACKET - 20) as u8];
-    let sum: u32 = packet[12..]
-        .chunks(2)
-        .chain(pseudo.chunks(2))
-        .map(|two| u32::from(u16::from_be_bytes([two[0], two.get(1).copied().unwrap_or(0)])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = !((folded & 0xffff) + (folded >> 16)) as u16;
-    packet[26..28].copy_from_slice(&(if folded == 0 { 0xffff } else { folded }).to_be_bytes());
+/// RFC 1071, of whole halfwords and one more.
+fn checksum(bytes: &[u8], more: u16) -> [u8; 2] {
+    let halfwords = bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|two| u32::from(u16::from_be_bytes(*two)));
+    let sum = halfwords.sum::<u32>() + u32::from(more);
+    let once = (sum & 0xffff) + (sum >> 16);
+    (!((once & 0xffff) + (once >> 16)) as u16).to_be_bytes()
 }
 
 /// UDP datagrams that came to a port with a socket in the server's namespace: taken, or thrown away for want of room.

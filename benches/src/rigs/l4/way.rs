@@ -21,7 +21,7 @@ use crate::{cpu, peers};
 /// Where the server listens, for the first binds.
 pub(super) const SERVER: u16 = 9000;
 /// Binds that have an endpoint in common, as many as Pierhead can tell apart behind one.
-const BINDS_OF_AN_ENDPOINT: u16 = 4;
+pub(super) const BINDS_OF_AN_ENDPOINT: u16 = 4;
 /// The first port of the gate; as many follow as there are binds.
 pub(super) const FIRST: u16 = 10_000;
 /// More flows than this need tables larger than those of Pierhead and of the kernel are.
