@@ -31,6 +31,10 @@ pub struct Ignored {
 pub struct Folder {
     path: PathBuf,
     files: BTreeMap<PathBuf, File>,
+    /// Those of which there is something to say: problems, or objects that are ignored.
+    noted: BTreeSet<PathBuf>,
+    /// Objects of all files, also those that stand in two.
+    held: usize,
     /// What is wrong with the folder itself, or with what is no file.
     faults: Vec<FileProblem>,
     /// The folders in it, as last listed.
@@ -86,6 +90,8 @@ impl Folder {
         let mut folder = Self {
             path: path.to_owned(),
             files: BTreeMap::new(),
+            noted: BTreeSet::new(),
+            held: 0,
             faults: Vec::new(),
             folders: BTreeSet::new(),
             linked: false,
@@ -223,7 +229,9 @@ impl Folder {
         };
         let since = *file.missing_since.get_or_insert(now);
         if now.duration_since(since).is_ok_and(|gone| gone >= GRACE) {
+            self.held -= file.objects.len();
             self.files.remove(&path);
+            self.noted.remove(&path);
             self.merged.stale = true;
             scan.changed = true;
         } else {
@@ -263,6 +271,7 @@ impl Folder {
                 };
                 scan.changed |= file.problems != [problem.clone()];
                 file.problems = vec![problem];
+                self.noted.insert(path.to_owned());
                 return;
             }
         };
@@ -302,14 +311,19 @@ impl Folder {
             ..merge(std::mem::take(file), made)
         };
         self.merged.replace(&before, &file.objects);
+        self.held = self.held + file.objects.len() - before.len();
+        if file.problems.is_empty() && file.ignored.is_empty() {
+            self.noted.remove(path);
+        } else {
+            self.noted.insert(path.to_owned());
+        }
         self.forget_generations();
         scan.changed = true;
     }
 
     /// Keeps the memory of what is gone within that of what is there.
     fn forget_generations(&mut self) {
-        let present: usize = self.files.values().map(|file| file.objects.len()).sum();
-        if self.generations.len() > 2 * present + 1024 {
+        if self.generations.len() > 2 * self.held + 1024 {
             let all = self.files.values().flat_map(|file| &file.objects);
             let kept = all
                 .map(|one| (one.origin.clone(), (one.body_hash, one.generation)))
@@ -374,10 +388,14 @@ impl Folder {
         };
     }
 
+    fn noted(&self) -> impl Iterator<Item = (&PathBuf, &File)> {
+        self.noted.iter().filter_map(|path| self.files.get_key_value(path))
+    }
+
     /// What is wrong with the files, in path order.
     pub fn problems(&self) -> Vec<FileProblem> {
         let mut problems = self.faults.clone();
-        problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
+        problems.extend(self.noted().flat_map(|(_, file)| file.problems.iter().cloned()));
         problems.extend(self.merged.twice.iter().cloned());
         problems.sort();
         problems
@@ -386,7 +404,7 @@ impl Folder {
     /// What is in the folder and not used, by kind.
     pub fn ignored(&self) -> Vec<Ignored> {
         let mut kinds: BTreeMap<(&str, &str), Ignored> = BTreeMap::new();
-        for (path, file) in &self.files {
+        for (path, file) in self.noted() {
             for one in &file.ignored {
                 let entry = kinds.entry((&one.api_version, &one.kind)).or_insert_with(|| Ignored {
                     api_version: one.api_version.clone(),
@@ -425,7 +443,7 @@ impl Folder {
 
     /// Whether nothing is in force.
     pub fn is_empty(&self) -> bool {
-        self.files.values().all(|file| file.objects.is_empty())
+        self.held == 0
     }
 }
 

@@ -156,6 +156,31 @@ fn a_bad_change_keeps_the_last_good_state() {
 }
 
 #[test]
+fn what_is_said_of_a_file_goes_with_it() {
+    let bad = SERVICE.replace("80", "0");
+    let unused = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n";
+    let dir = folder(&[("bad.yaml", &bad), ("unused.yaml", unused), ("web.yaml", SERVICE)]);
+    let mut folder = Folder::open(dir.path()).unwrap();
+    let said = |folder: &Folder| (folder.problems().len(), folder.ignored().len(), folder.is_empty());
+    assert_eq!(said(&folder), (1, 1, false));
+    // What is mended is bad no more, what comes to be unused is counted.
+    write(dir.path(), "bad.yaml", unused);
+    folder.scan(later());
+    assert_eq!(said(&folder), (0, 1, false));
+    assert_eq!(folder.ignored()[0].count, 2);
+    for (file, expected) in [
+        ("unused.yaml", (0, 1, false)),
+        ("bad.yaml", (0, 0, false)),
+        ("web.yaml", (0, 0, true)),
+    ] {
+        fs::remove_file(dir.path().join(file)).unwrap();
+        folder.scan(later());
+        folder.scan(later() + Duration::from_secs(60));
+        assert_eq!(said(&folder), expected, "without {file}");
+    }
+}
+
+#[test]
 fn of_two_objects_with_one_name_the_first_file_counts() {
     let dir = folder(&[("a.yaml", SERVICE), ("b.yaml", &SERVICE.replace("80", "81"))]);
     let mut folder = Folder::open(dir.path()).unwrap();

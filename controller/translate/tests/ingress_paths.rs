@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::api::networking::v1::Ingress;
 use pierhead_model::{HeaderName, Listener, ListenerKind};
-use pierhead_route::{Request, RouteTable};
+use pierhead_route::{Request, RouteTable, Routes};
 use pierhead_translate::{Settings, World, translate};
 use serde_json::{Value, json};
 
@@ -60,8 +60,11 @@ fn check(specs: &[Value], expected: &[(&str, &str)]) {
     let ListenerKind::Http(options) = &listener.kind else {
         panic!("{listener:?}")
     };
-    let routes = snapshot.routes.values().map(|route| (route, ()));
-    let table = RouteTable::compile(&listener.id, options.host_selection, routes, None, &[]);
+    let routes = snapshot.routes.iter();
+    let routes: Routes<()> = routes
+        .map(|(id, route)| (id.clone(), (Arc::clone(route), ())))
+        .collect();
+    let table = RouteTable::compile(&listener.id, options.host_selection, &routes, None, &[]);
     for (url, service) in expected {
         let slash = url.find('/').expect("a path");
         let request = Get {

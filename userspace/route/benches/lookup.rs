@@ -13,7 +13,7 @@ use pierhead_model::{
     Age, Attachment, HeaderName, HostPattern, HostSelection, HttpMatch, HttpRoute, HttpRule, ListenerId, Origin,
     PathMatch, RouteFlavor, RouteId, Timeouts, WildcardDepth,
 };
-use pierhead_route::{Request, RouteTable};
+use pierhead_route::{Request, RouteTable, Routes};
 
 struct Asked {
     host: String,
@@ -89,20 +89,16 @@ fn main() {
         "hosts × paths", "ns/lookup", "÷ 1×1", "compile ms", "one change ms"
     );
     for (hosts, paths) in [(1, 1), (1, 10_000), (10_000, 1), (100, 100), (40_000, 1)] {
-        let mut routes: Vec<_> = (0..hosts).map(|host| route(host, paths)).collect();
-        let compile = |routes: &[Arc<HttpRoute>], previous: Option<&RouteTable<()>>| {
-            RouteTable::compile(
-                &listener(),
-                HostSelection::FallThrough,
-                routes.iter().map(|r| (r, ())),
-                previous,
-                &[],
-            )
+        let entry = |route: Arc<HttpRoute>| (route.id.clone(), (route, ()));
+        let mut routes: Routes<()> = (0..hosts).map(|host| entry(route(host, paths))).collect();
+        let compile = |routes: &Routes<()>, previous: Option<&RouteTable<()>>| {
+            RouteTable::compile(&listener(), HostSelection::FallThrough, routes, previous, &[])
         };
         let started = Instant::now();
         let table = compile(&routes, None);
         let compiled = started.elapsed();
-        routes[hosts / 2] = route(hosts / 2, paths);
+        let (id, new) = entry(route(hosts / 2, paths));
+        routes.insert(id, new);
         let started = Instant::now();
         let again = compile(&routes, Some(&table));
         let changed = started.elapsed();

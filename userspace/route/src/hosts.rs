@@ -1,16 +1,16 @@
-use std::collections::HashMap;
+use pierhead_model::{HostPattern, WildcardDepth};
 
-use foldhash::fast::RandomState;
-use pierhead_model::{HostPattern, Hostname, WildcardDepth};
+use crate::names::Names;
 
 /// Values by host pattern; finds those whose pattern matches a host, the most specific first.
 ///
-/// Used for listeners (by SNI or Host), certificates (by SNI) and rules (by Host). One value per pattern.
+/// Used for listeners (by SNI or Host), certificates (by SNI) and rules (by Host). One value per pattern. Clones share what did
+/// not change.
 #[derive(Clone, Debug)]
 pub struct HostMap<V> {
-    exact: HashMap<Hostname, V, RandomState>,
+    exact: Names<V>,
     /// By suffix, without the leading `*.`.
-    wildcard: HashMap<Hostname, ByDepth<V>, RandomState>,
+    wildcard: Names<ByDepth<V>>,
     any: Option<V>,
 }
 
@@ -20,11 +20,20 @@ struct ByDepth<V> {
     many: Option<V>,
 }
 
+impl<V> ByDepth<V> {
+    fn of(&mut self, depth: WildcardDepth) -> &mut Option<V> {
+        match depth {
+            WildcardDepth::One => &mut self.one,
+            WildcardDepth::Many => &mut self.many,
+        }
+    }
+}
+
 impl<V> Default for HostMap<V> {
     fn default() -> Self {
         Self {
-            exact: HashMap::default(),
-            wildcard: HashMap::default(),
+            exact: Names::default(),
+            wildcard: Names::default(),
             any: None,
         }
     }
@@ -60,43 +69,6 @@ impl<V> HostMap<V> {
         }
     }
 
-    /// Puts `value` at `pattern`; returns what was there.
-    pub fn insert(&mut self, pattern: &HostPattern, value: V) -> Option<V> {
-        match pattern {
-            HostPattern::Any => self.any.replace(value),
-            HostPattern::Exact(name) => self.exact.insert(name.clone(), value),
-            HostPattern::Wildcard { suffix, depth } => {
-                let by_depth = self
-                    .wildcard
-                    .entry(suffix.clone())
-                    .or_insert(ByDepth { one: None, many: None });
-                match depth {
-                    WildcardDepth::One => by_depth.one.replace(value),
-                    WildcardDepth::Many => by_depth.many.replace(value),
-                }
-            }
-        }
-    }
-
-    /// Takes away the value of exactly this pattern.
-    pub fn remove(&mut self, pattern: &HostPattern) -> Option<V> {
-        match pattern {
-            HostPattern::Any => self.any.take(),
-            HostPattern::Exact(name) => self.exact.remove(name.as_str()),
-            HostPattern::Wildcard { suffix, depth } => {
-                let by_depth = self.wildcard.get_mut(suffix.as_str())?;
-                let taken = match depth {
-                    WildcardDepth::One => by_depth.one.take(),
-                    WildcardDepth::Many => by_depth.many.take(),
-                };
-                if by_depth.one.is_none() && by_depth.many.is_none() {
-                    self.wildcard.remove(suffix.as_str());
-                }
-                taken
-            }
-        }
-    }
-
     /// The value of the most specific pattern that matches `host` (lower case, no port, no trailing dot).
     pub fn best(&self, host: &str) -> Option<&V> {
         self.matching(host).next()
@@ -124,6 +96,41 @@ impl<V> HostMap<V> {
     pub fn values(&self) -> impl Iterator<Item = &V> {
         let wildcards = self.wildcard.values().flat_map(|w| w.one.iter().chain(&w.many));
         self.exact.values().chain(wildcards).chain(&self.any)
+    }
+}
+
+impl<V: Clone> HostMap<V> {
+    /// Puts `value` at `pattern`; returns what was there.
+    pub fn insert(&mut self, pattern: &HostPattern, value: V) -> Option<V> {
+        match pattern {
+            HostPattern::Any => self.any.replace(value),
+            HostPattern::Exact(name) => self.exact.insert(name, value),
+            HostPattern::Wildcard { suffix, depth } => {
+                if let Some(by_depth) = self.wildcard.get_mut(suffix.as_str()) {
+                    return by_depth.of(*depth).replace(value);
+                }
+                let mut by_depth = ByDepth { one: None, many: None };
+                *by_depth.of(*depth) = Some(value);
+                self.wildcard.insert(suffix, by_depth);
+                None
+            }
+        }
+    }
+
+    /// Takes away the value of exactly this pattern.
+    pub fn remove(&mut self, pattern: &HostPattern) -> Option<V> {
+        match pattern {
+            HostPattern::Any => self.any.take(),
+            HostPattern::Exact(name) => self.exact.remove(name.as_str()),
+            HostPattern::Wildcard { suffix, depth } => {
+                let by_depth = self.wildcard.get_mut(suffix.as_str())?;
+                let taken = by_depth.of(*depth).take();
+                if by_depth.one.is_none() && by_depth.many.is_none() {
+                    self.wildcard.remove(suffix.as_str());
+                }
+                taken
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod condition;
 mod hosts;
+mod names;
 mod paths;
 mod rank;
 mod table;
@@ -13,4 +14,4 @@ mod table;
 pub use condition::{Request, query_value};
 pub use hosts::HostMap;
 pub use rank::Rank;
-pub use table::{Found, RouteTable};
+pub use table::{Found, RouteTable, Routes};

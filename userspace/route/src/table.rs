@@ -1,11 +1,12 @@
 use std::{
-    cmp::Ordering,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
-use pierhead_model::{Attachment, HostPattern, HostSelection, HttpRoute, HttpRule, ListenerId, PathMatch};
+use pierhead_model::{
+    Attachment, HostPattern, HostSelection, HttpRoute, HttpRule, ListenerId, Map, PathMatch, RouteId,
+};
 
 use crate::{
     HostMap, Rank,
@@ -13,15 +14,16 @@ use crate::{
     paths::{Candidate, Entry, PathIndex},
 };
 
-/// The routes of one listener, ready to be asked.
-///
-/// `T` is what the caller keeps per route (compiled backends, metric cells): a cheap handle, such as an `Arc`.
+/// Routes, and what the caller keeps of each (compiled backends, metric cells): a cheap handle, such as an `Arc`.
+pub type Routes<T> = Map<RouteId, (Arc<HttpRoute>, T)>;
+
+/// The routes of one listener, ready to be asked. `T` is the handle of [`Routes`].
 #[derive(Debug)]
 pub struct RouteTable<T> {
     listener: ListenerId,
     selection: HostSelection,
-    /// Everything it was compiled from, in the order of route ids.
-    sources: Box<[Source<T>]>,
+    /// Everything it was compiled from.
+    sources: Routes<T>,
     hosts: HostMap<Arc<HostRules<T>>>,
 }
 
@@ -73,35 +75,39 @@ impl<'t, T> Found<'t, T> {
 impl<T: Clone + PartialEq> RouteTable<T> {
     /// Compiles those of `routes` that are attached to `listener`.
     ///
-    /// Work is proportional to what changed since `previous` (same `Arc` and equal handle is unchanged), but for one
-    /// comparison per route and one copy of the map of hosts. Hosts that mean the same in one of `siblings` share its memory:
-    /// the listeners of a Gateway often have the same routes.
-    #[allow(single_use_lifetimes, reason = "`impl Trait` in argument position cannot elide it")]
-    pub fn compile<'a>(
+    /// Work is proportional to what changed since `previous` (same `Arc` and equal handle is unchanged) where `routes` came of
+    /// those it was compiled from. Hosts that mean the same in one of `siblings` share its memory: the listeners of a
+    /// Gateway often have the same routes.
+    pub fn compile(
         listener: &ListenerId,
         selection: HostSelection,
-        routes: impl IntoIterator<Item = (&'a Arc<HttpRoute>, T)>,
+        routes: &Routes<T>,
         previous: Option<&Self>,
         siblings: &[&Self],
     ) -> Self {
-        let mut sources: Vec<_> = routes
-            .into_iter()
-            .filter(|(route, _)| route.attachments.iter().any(|a| a.listener == *listener))
-            .map(|(route, handle)| Source {
-                route: Arc::clone(route),
-                handle,
-            })
-            .collect();
-        sources.sort_by(|a, b| a.route.id.cmp(&b.route.id));
-        let change = Change::between(previous.map_or(&[], |p| &p.sources), &sources);
-        let gone: HashSet<_, RandomState> = change.gone.iter().map(|s| Arc::as_ptr(&s.route)).collect();
-        let mut by_host = HashMap::<&HostPattern, Vec<&Source<T>>, RandomState>::default();
-        for host in change.gone.iter().flat_map(|source| hosts_of(&source.route, listener)) {
-            by_host.entry(host).or_default();
-        }
-        for source in &change.come {
-            for host in hosts_of(&source.route, listener) {
-                by_host.entry(host).or_default().push(source);
+        let none = Routes::new();
+        let mut gone = HashSet::<_, RandomState>::default();
+        let mut by_host = HashMap::<&HostPattern, Vec<Source<T>>, RandomState>::default();
+        for (_, now, before) in routes.changes(previous.map_or(&none, |p| &p.sources)) {
+            if let (Some(now), Some(before)) = (now, before)
+                && Arc::ptr_eq(&now.0, &before.0)
+                && now.1 == before.1
+            {
+                continue;
+            }
+            if let Some((route, _)) = before {
+                gone.insert(Arc::as_ptr(route));
+                for host in hosts_of(route, listener) {
+                    by_host.entry(host).or_default();
+                }
+            }
+            if let Some((route, handle)) = now {
+                for host in hosts_of(route, listener) {
+                    by_host.entry(host).or_default().push(Source {
+                        route: Arc::clone(route),
+                        handle: handle.clone(),
+                    });
+                }
             }
         }
         let mut hosts = previous.map_or_else(HostMap::default, |p| p.hosts.clone());
@@ -111,7 +117,7 @@ impl<T: Clone + PartialEq> RouteTable<T> {
                 .iter()
                 .flat_map(|rules| &rules.sources)
                 .filter(|s| !gone.contains(&Arc::as_ptr(&s.route)));
-            let mut now: Vec<_> = stay.chain(come).cloned().collect();
+            let mut now: Vec<_> = stay.cloned().chain(come).collect();
             now.sort_by(|a, b| a.route.id.cmp(&b.route.id));
             if !now.is_empty() {
                 let same = siblings
@@ -124,7 +130,7 @@ impl<T: Clone + PartialEq> RouteTable<T> {
         Self {
             listener: listener.clone(),
             selection,
-            sources: sources.into(),
+            sources: routes.clone(),
             hosts,
         }
     }
@@ -139,41 +145,6 @@ impl<T: Clone + PartialEq> RouteTable<T> {
         };
         let all = rules.sources.len() == sources.len() && rules.sources.iter().zip(sources).all(same);
         all.then(|| Arc::clone(rules))
-    }
-}
-
-/// What differs between two lists in the order of route ids. A changed route is in both.
-struct Change<'a, T> {
-    gone: Vec<&'a Source<T>>,
-    come: Vec<&'a Source<T>>,
-}
-
-impl<'a, T: PartialEq> Change<'a, T> {
-    fn between(old: &'a [Source<T>], new: &'a [Source<T>]) -> Self {
-        let mut change = Self {
-            gone: Vec::new(),
-            come: Vec::new(),
-        };
-        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return change,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(a), Some(b)) if Arc::ptr_eq(&a.route, &b.route) && a.handle == b.handle => {
-                    old.next();
-                    new.next();
-                    continue;
-                }
-                (Some(a), Some(b)) => a.route.id.cmp(&b.route.id),
-            };
-            if order.is_le() {
-                change.gone.extend(old.next());
-            }
-            if order.is_ge() {
-                change.come.extend(new.next());
-            }
-        }
     }
 }
 
@@ -202,8 +173,11 @@ impl<T> RouteTable<T> {
     }
 }
 
-/// The hosts under which some rule of `route` stands at `listener`, each once.
+/// The hosts under which some rule of `route` stands at `listener`, each once. None when it is not attached there.
 fn hosts_of<'a>(route: &'a HttpRoute, listener: &ListenerId) -> Vec<&'a HostPattern> {
+    if !route.attachments.iter().any(|a| a.listener == *listener) {
+        return Vec::new();
+    }
     let inherits = route.rules.iter().any(|rule| rule.hosts.is_none());
     let attached = route
         .attachments

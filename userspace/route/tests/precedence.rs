@@ -7,7 +7,7 @@ use pierhead_model::{
     Age, Attachment, HeaderMatch, HeaderName, HostPattern, HostSelection, HttpMatch, HttpRoute, HttpRule, ListenerId,
     Method, Origin, PathMatch, Pattern, QueryMatch, RouteFlavor, RouteId, Timeouts, ValueMatch, WildcardDepth,
 };
-use pierhead_route::{Rank, Request, RouteTable, query_value};
+use pierhead_route::{Rank, Request, RouteTable, Routes, query_value};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -148,8 +148,18 @@ fn route(name: &str, created: i64, hosts: &[&str], rules: Vec<HttpRule>) -> Arc<
     })
 }
 
+fn with_handles<T: Clone>(routes: &[(&Arc<HttpRoute>, T)]) -> Routes<T> {
+    let entry = |(route, handle): &(&Arc<HttpRoute>, T)| (route.id.clone(), (Arc::clone(route), handle.clone()));
+    routes.iter().map(entry).collect()
+}
+
+fn plain(routes: &[Arc<HttpRoute>]) -> Routes<()> {
+    let entry = |route: &Arc<HttpRoute>| (route.id.clone(), (Arc::clone(route), ()));
+    routes.iter().map(entry).collect()
+}
+
 fn table(selection: HostSelection, routes: &[Arc<HttpRoute>]) -> RouteTable<()> {
-    RouteTable::compile(&listener(), selection, routes.iter().map(|r| (r, ())), None, &[])
+    RouteTable::compile(&listener(), selection, &plain(routes), None, &[])
 }
 
 fn hit(table: &RouteTable<()>, request: &Asked) -> Option<String> {
@@ -378,7 +388,7 @@ fn an_unchanged_host_is_taken_over_and_a_changed_one_is_not() {
         RouteTable::compile(
             &listener(),
             HostSelection::FallThrough,
-            routes.iter().copied(),
+            &with_handles(routes),
             previous,
             &[],
         )
@@ -435,8 +445,8 @@ fn listeners_with_the_same_routes_share_them() {
     let only_here = route("c", 0, &["b.com"], vec![rule("c", vec![prefix("/c")])]);
     let routes = [&a, &b, &only_here];
     let with = |listener: &ListenerId, siblings: &[&RouteTable<Arc<()>>], handle: &Arc<()>| {
-        let routes = routes.iter().map(|route| (*route, Arc::clone(handle)));
-        RouteTable::compile(listener, HostSelection::FallThrough, routes, None, siblings)
+        let routes = with_handles(&routes.map(|route| (route, Arc::clone(handle))));
+        RouteTable::compile(listener, HostSelection::FallThrough, &routes, None, siblings)
     };
     let handle = Arc::new(());
     let first = with(&listener(), &[], &handle);
@@ -446,8 +456,8 @@ fn listeners_with_the_same_routes_share_them() {
     drop(second);
     let _apart = with(&other_listener(), &[], &handle);
     let apart = Arc::strong_count(&handle) - alone;
-    // Of each of its two hosts a table holds the route twice: as a source and as a candidate.
-    assert_eq!((shared, apart), (2 + 2, 2 + 4), "a.com is shared, b.com differs");
+    // What it was compiled from, and of each of its two hosts the route twice: as a source and as a candidate.
+    assert_eq!((shared, apart), (3 + 2, 3 + 4), "a.com is shared, b.com differs");
 }
 
 /// Looks at everything: the definition that the table must agree with.
@@ -545,7 +555,7 @@ proptest! {
         let first_routes = build(&before, &[]);
         let second_routes = build(&after, &first_routes);
         let compile = |routes: &[Arc<HttpRoute>], previous| {
-            RouteTable::compile(&listener(), HostSelection::FallThrough, routes.iter().map(|r| (r, ())), previous, &[])
+            RouteTable::compile(&listener(), HostSelection::FallThrough, &plain(routes), previous, &[])
         };
         let first = compile(&first_routes, None);
         let (second, fresh) = (compile(&second_routes, Some(&first)), compile(&second_routes, None));
@@ -572,7 +582,7 @@ proptest! {
             Arc::new(made)
         }).collect();
         let compile = |listener: &ListenerId, siblings: &[&RouteTable<()>]| {
-            RouteTable::compile(listener, HostSelection::FallThrough, routes.iter().map(|r| (r, ())), None, siblings)
+            RouteTable::compile(listener, HostSelection::FallThrough, &plain(&routes), None, siblings)
         };
         let first = compile(&listener(), &[]);
         let (sharing, alone) = (compile(&other_listener(), &[&first]), compile(&other_listener(), &[]));

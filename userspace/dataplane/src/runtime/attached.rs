@@ -8,18 +8,21 @@ use std::{
 
 use foldhash::fast::RandomState;
 use pierhead_model::{HttpRoute, ListenerId, Map, RouteId};
+use pierhead_route::Routes;
 
 use crate::{http::RouteHandle, upstream::Backends};
 
-pub(super) type Entry = (Arc<HttpRoute>, RouteHandle);
+type Entry = (Arc<HttpRoute>, RouteHandle);
 
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     /// What it was compiled from.
     routes: Map<RouteId, Arc<HttpRoute>>,
-    entries: Map<RouteId, Entry>,
-    /// In the order of route ids. The same `Arc` as long as nothing of it changes.
-    by_listener: HashMap<ListenerId, Arc<Vec<Entry>>, RandomState>,
+    entries: Routes<RouteHandle>,
+    /// The same `Arc` as long as nothing of it changes.
+    by_listener: HashMap<ListenerId, Arc<Routes<RouteHandle>>, RandomState>,
+    /// Of listeners without any.
+    none: Arc<Routes<RouteHandle>>,
 }
 
 impl Attached {
@@ -27,39 +30,40 @@ impl Attached {
     pub(super) fn update(&mut self, routes: &Map<RouteId, Arc<HttpRoute>>, backends: &Backends, same_backends: bool) {
         let changed = self.changed(routes, backends, same_backends);
         self.routes = routes.clone();
-        let mut moves = HashMap::<ListenerId, BTreeMap<RouteId, Option<Entry>>, RandomState>::default();
         for (id, next) in changed {
             let before = match &next {
                 Some(entry) => self.entries.insert(id.clone(), entry.clone()),
                 None => self.entries.remove(&id),
             };
-            if let Some((route, _)) = &before {
-                for attachment in &route.attachments {
-                    let of_listener = moves.entry(attachment.listener.clone()).or_default();
-                    of_listener.insert(id.clone(), None);
+            for attachment in before.iter().flat_map(|(route, _)| &route.attachments) {
+                let stays = |(route, _): &Entry| route.attachments.iter().any(|a| a.listener == attachment.listener);
+                if !next.as_ref().is_some_and(stays) {
+                    self.take(&attachment.listener, &id);
                 }
             }
-            if let Some((route, handle)) = &next {
+            if let Some((route, handle)) = next {
                 for attachment in &route.attachments {
-                    let of_listener = moves.entry(attachment.listener.clone()).or_default();
-                    of_listener.insert(id.clone(), Some((Arc::clone(route), handle.clone())));
+                    let routes = self.by_listener.entry(attachment.listener.clone()).or_default();
+                    Arc::make_mut(routes).insert(id.clone(), (Arc::clone(&route), handle.clone()));
                 }
-            }
-        }
-        for (listener, moves) in moves {
-            let old = self.by_listener.get(&listener).map_or(&[][..], |old| old.as_slice());
-            let new = merged(old, moves);
-            if new.is_empty() {
-                self.by_listener.remove(&listener);
-            } else {
-                self.by_listener.insert(listener, Arc::new(new));
             }
         }
     }
 
-    /// The routes of a listener, in the order of their ids.
-    pub(super) fn of(&self, listener: &ListenerId) -> Arc<Vec<Entry>> {
-        self.by_listener.get(listener).cloned().unwrap_or_default()
+    /// Takes a route from a listener.
+    fn take(&mut self, listener: &ListenerId, id: &RouteId) {
+        let Some(routes) = self.by_listener.get_mut(listener) else {
+            return;
+        };
+        Arc::make_mut(routes).remove(id);
+        if routes.is_empty() {
+            self.by_listener.remove(listener);
+        }
+    }
+
+    /// The routes of a listener.
+    pub(super) fn of(&self, listener: &ListenerId) -> Arc<Routes<RouteHandle>> {
+        Arc::clone(self.by_listener.get(listener).unwrap_or(&self.none))
     }
 
     /// What differs from the last time; `None`: gone.
@@ -91,23 +95,6 @@ impl Attached {
         }
         changed
     }
-}
-
-/// `old` with each of these put in place or taken out.
-fn merged(old: &[Entry], moves: BTreeMap<RouteId, Option<Entry>>) -> Vec<Entry> {
-    let mut all = Vec::with_capacity(old.len() + moves.len());
-    let mut rest = old;
-    for (id, entry) in moves {
-        let (before, from) = rest.split_at(rest.partition_point(|(route, _)| route.id < id));
-        all.extend_from_slice(before);
-        rest = match from.split_first() {
-            Some(((route, _), after)) if route.id == id => after,
-            _ => from,
-        };
-        all.extend(entry);
-    }
-    all.extend_from_slice(rest);
-    all
 }
 
 #[cfg(test)]
@@ -182,9 +169,9 @@ mod tests {
                 let now = attached.of(&listener(number));
                 let names = |route: &HttpRoute| route.attachments.iter().any(|a| a.listener == listener(number));
                 let expected: Vec<_> = routes.values().filter(|route| names(route)).collect();
-                let found: Vec<_> = now.iter().map(|(route, _)| route).collect();
+                let found: Vec<_> = now.iter().map(|(_, (route, _))| route).collect();
                 assert_eq!(found, expected, "step {step}");
-                let is_same = Arc::ptr_eq(before, &now) || before.is_empty() && now.is_empty();
+                let is_same = Arc::ptr_eq(before, &now);
                 let is_touched = touched.iter().any(|route| names(route));
                 assert!(is_same || is_touched, "step {step}: nobody touched listener {number}");
             }

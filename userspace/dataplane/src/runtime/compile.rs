@@ -5,11 +5,11 @@ use std::{
 
 use foldhash::fast::RandomState;
 use pierhead_model::{
-    CertificateId, HttpOptions, HttpRoute, L4Route, Listener, ListenerId, ListenerKind, Origin, Snapshot, SniRoute,
+    CertificateId, HttpOptions, L4Route, Listener, ListenerId, ListenerKind, Origin, Snapshot, SniRoute,
 };
-use pierhead_route::RouteTable;
+use pierhead_route::{RouteTable, Routes};
 
-use super::attached::{Attached, Entry};
+use super::attached::Attached;
 use super::{BindRuntime, BindTable, Gauge, HttpSite, L4Target, ListenerRuntime, Protocol, Runtime, SniTargets};
 use crate::{
     http::{Filters, RouteHandle},
@@ -35,7 +35,7 @@ pub(crate) struct Compiler {
 struct Kept {
     runtime: Arc<ListenerRuntime>,
     /// What its route table was compiled from.
-    routes: Arc<Vec<Entry>>,
+    routes: Arc<Routes<RouteHandle>>,
 }
 
 /// Route tables of this pass, by the owner of their listener.
@@ -112,20 +112,12 @@ impl Compiler {
     fn listener(
         &mut self,
         listener: &Arc<Listener>,
-        routes: &[(Arc<HttpRoute>, RouteHandle)],
+        routes: &Arc<Routes<RouteHandle>>,
         backends: &Backends,
         siblings: &[Arc<RouteTable<RouteHandle>>],
     ) -> Arc<ListenerRuntime> {
         let old = self.listeners.get(&listener.id);
-        let same_routes = |kept: &Kept| {
-            std::ptr::eq(kept.routes.as_slice(), routes)
-                || kept.routes.len() == routes.len()
-                    && kept
-                        .routes
-                        .iter()
-                        .zip(routes)
-                        .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
-        };
+        let same_routes = |kept: &Kept| Arc::ptr_eq(&kept.routes, routes);
         let protocol = self.protocol(listener, routes, (backends, siblings), old, same_routes);
         if let Some(old) = old.filter(|old| old.runtime.model == *listener && same_routes(old))
             && same_protocol(&old.runtime.protocol, &protocol)
@@ -144,7 +136,7 @@ impl Compiler {
     fn protocol(
         &self,
         listener: &Listener,
-        routes: &[(Arc<HttpRoute>, RouteHandle)],
+        routes: &Arc<Routes<RouteHandle>>,
         (backends, siblings): (&Backends, &[Arc<RouteTable<RouteHandle>>]),
         old: Option<&Kept>,
         same_routes: impl Fn(&Kept) -> bool,
@@ -159,7 +151,7 @@ impl Compiler {
                     Arc::new(RouteTable::compile(
                         &listener.id,
                         options.host_selection,
-                        routes.iter().map(|(route, handle)| (route, handle.clone())),
+                        routes,
                         old_site.map(|site| &*site.table),
                         &siblings,
                     ))
