@@ -10,7 +10,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 use pierhead_dataplane::{AcceptMode, AccessLog, Config, Dataplane, WorkerSockets};
 use pierhead_kernel::{Announcements, KernelError};
-use pierhead_model::{Announcer, BackendTarget, BindKey, CertificateId, DataPath, DataPathReport, Snapshot};
+use pierhead_model::{BackendTarget, BindKey, CertificateId, DataPath, DataPathReport, Ownership, Snapshot};
 
 use crate::cli::NodeOptions;
 use crate::steering::{self, Mode, Steering};
@@ -52,6 +52,8 @@ struct State {
     /// The kernel was not asked about the last snapshot, which is the same to it. It is soon: what is around it, interfaces and
     /// where endpoints are, may be another.
     is_unasked: bool,
+    /// Binds of it for whose address another node was elected.
+    elsewhere: BTreeSet<BindKey>,
     /// When a successor took over.
     left: Option<Instant>,
 }
@@ -116,8 +118,9 @@ impl Node {
     /// # Errors
     /// When the kernel refuses it. A predecessor goes on then.
     pub(crate) fn take_charge(&self, snapshot: &Arc<Snapshot>) -> Result<(), KernelError> {
-        let snapshot = &self.here(snapshot);
         let mut state = self.state();
+        state.elsewhere = self.elsewhere(snapshot);
+        let snapshot = &self.here(snapshot);
         let started = Instant::now();
         if self.steering.is_none() {
             let owned = owned_by(snapshot);
@@ -139,16 +142,26 @@ impl Node {
 
     /// Without the addresses that another node was elected for.
     fn here(&self, snapshot: &Arc<Snapshot>) -> Arc<Snapshot> {
-        let is_elsewhere = |announcer: Option<&Announcer>| match announcer {
-            None | Some(Announcer::Here) => false,
-            Some(Announcer::Node(name)) => self.name.as_deref() != Some(name),
-        };
-        if !snapshot.owned.values().any(|one| is_elsewhere(one.announcer.as_ref())) {
+        if !snapshot.owned.values().any(|one| self.is_elsewhere(one)) {
             return Arc::clone(snapshot);
         }
         let mut here = Snapshot::clone(snapshot);
-        here.owned.retain(|_, one| !is_elsewhere(one.announcer.as_ref()));
+        here.owned.retain(|_, one| !self.is_elsewhere(one));
         here.into()
+    }
+
+    fn is_elsewhere(&self, one: &Ownership) -> bool {
+        let announcer = one.announcer.as_ref();
+        announcer.is_some_and(|announcer| announcer.is_elsewhere(self.name.as_deref()))
+    }
+
+    /// The binds whose address another node was elected for.
+    fn elsewhere(&self, snapshot: &Snapshot) -> BTreeSet<BindKey> {
+        if !snapshot.owned.values().any(|one| self.is_elsewhere(one)) {
+            return BTreeSet::new();
+        }
+        let is_elsewhere = |bind: &&BindKey| snapshot.is_elsewhere(bind, self.name.as_deref());
+        snapshot.binds.keys().filter(is_elsewhere).copied().collect()
     }
 
     /// Whether neighbours are told of addresses unasked: only while it is known that they are here.
@@ -176,8 +189,9 @@ impl Node {
     /// The workers know endpoints, routes and listeners before the kernel sends them a connection for a new bind; and the
     /// kernel stops sending for a bind before they forget it.
     pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) {
-        let snapshot = self.here(snapshot);
         let mut state = self.state();
+        state.elsewhere = self.elsewhere(snapshot);
+        let snapshot = self.here(snapshot);
         let asks_kernel = self.steering.is_none() || state.is_partial || !is_same_to_kernel(&state.in_force, &snapshot);
         self.put(&mut state, &snapshot, asks_kernel);
     }
@@ -372,12 +386,7 @@ impl Node {
 
 impl State {
     fn done(&mut self, snapshot: &Arc<Snapshot>, paths: Vec<DataPathReport>, started: Instant) {
-        for path in paths
-            .iter()
-            .filter(|path| path.path == DataPath::None && !self.paths.contains(path))
-        {
-            tracing::error!("{} is not served: {}", path.bind, path.why);
-        }
+        self.complain(&paths);
         self.paths = paths;
         // What the kernel is asked again is in force already.
         if self.applied.count == 0 || !Arc::ptr_eq(&self.in_force, snapshot) {
@@ -385,6 +394,18 @@ impl State {
             self.applied.last = Some((Instant::now(), started.elapsed()));
         }
         self.in_force = Arc::clone(snapshot);
+    }
+
+    /// Says what is newly not served. Sockets can be bound only where an address is, so one of another node is nothing to complain of.
+    fn complain(&self, paths: &[DataPathReport]) {
+        let unserved = paths.iter().filter(|path| path.path == DataPath::None);
+        for path in unserved.filter(|path| !self.paths.contains(path)) {
+            if self.elsewhere.contains(&path.bind) {
+                tracing::debug!("{} is not served: another node has the address", path.bind);
+            } else {
+                tracing::error!("{} is not served: {}", path.bind, path.why);
+            }
+        }
     }
 
     /// The kernel has what it had: binds that did not change are carried as before, others are not served as they should.

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pierhead_gateway_api::{Condition, ConditionStatus, GatewayStatus, ListenerSetStatus, ListenerStatus};
-use pierhead_model::{
-    Announcer, BindAddress, BindKey, DataPath, ListenerId, ListenerKind, Origin, OwnedPrefix, Snapshot,
-};
+use pierhead_model::{BindAddress, DataPath, ListenerId, ListenerKind, Origin, OwnedPrefix, Snapshot};
 use pierhead_protocol::{ResourceId, ResourceName};
 
 use crate::nodes::Nodes;
@@ -37,7 +35,7 @@ impl Truth {
                 let refused = node.nacks.get(&ResourceId::Bind(*key).name()).cloned();
                 let unserved = || match node.paths.get(key) {
                     // Not to be served there: sockets can be bound only where the address is.
-                    Some((DataPath::None, _)) if is_elsewhere(snapshot, key, name) => None,
+                    Some((DataPath::None, _)) if snapshot.is_elsewhere(key, Some(name)) => None,
                     Some((DataPath::None, why)) => Some(format!("{key} is not served: {why}")),
                     _ => None,
                 };
@@ -105,18 +103,6 @@ impl Truth {
     }
 }
 
-/// Whether a node other than this one was elected for the address of the bind.
-fn is_elsewhere(snapshot: &Snapshot, bind: &BindKey, node: &str) -> bool {
-    let BindAddress::Ip(ip) = bind.address else {
-        return false;
-    };
-    let ownership = snapshot.owned.get(&OwnedPrefix(ip.into()));
-    match ownership.and_then(|owned| owned.announcer.as_ref()) {
-        Some(Announcer::Node(elected)) => **elected != *node,
-        Some(Announcer::Here) | None => false,
-    }
-}
-
 /// A bad certificate is refused by its own name.
 fn certificates(kind: &ListenerKind) -> Vec<ResourceName> {
     match kind {
@@ -146,7 +132,8 @@ fn deny(conditions: &mut [Condition], why: &str) {
 mod tests {
     use jiff::Timestamp;
     use pierhead_model::{
-        Bind, BindPort, HostPattern, HostSelection, HttpOptions, Limits, Listener, OnMiss, Ownership, Transport,
+        Announcer, Bind, BindKey, BindPort, HostPattern, HostSelection, HttpOptions, Limits, Listener, OnMiss,
+        Ownership, Transport,
     };
 
     use super::*;

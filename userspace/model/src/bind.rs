@@ -181,6 +181,16 @@ pub enum Announcer {
     Node(Arc<str>),
 }
 
+impl Announcer {
+    /// Whether it is another node than `node`, which may have no name that a controller knows.
+    pub fn is_elsewhere(&self, node: Option<&str>) -> bool {
+        match self {
+            Self::Here => false,
+            Self::Node(elected) => Some(&**elected) != node,
+        }
+    }
+}
+
 /// Addresses that belong to a Gateway and are made local by a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnedPrefix(pub IpNet);
