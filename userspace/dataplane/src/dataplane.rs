@@ -332,8 +332,15 @@ impl Inner {
                 }
                 Err(error) => {
                     let why = error.to_string();
-                    if before.get(&key) != Some(&why) {
-                        tracing::error!(bind = %key, why, "a bind is not served; it is tried again every second");
+                    match before.get(&key) {
+                        // Whoever applied the snapshot is told, and knows whether the bind is to be served here at all.
+                        None => {
+                            tracing::debug!(bind = %key, why, "a bind is not served; it is tried again every second")
+                        }
+                        Some(before) if *before == why => {}
+                        Some(_) => {
+                            tracing::error!(bind = %key, why, "a bind is still not served, now for another reason")
+                        }
                     }
                     state.failed.insert(key, why);
                 }
