@@ -1,7 +1,7 @@
 //! Lookup cost at 1 host × 10,000 paths, up to 40,000 hosts × 1 path and 100 × 100, against 1 × 1: it must be flat.
 //!
 //! Prints nanoseconds per lookup, the ratio to 1 × 1, compile time, compile time after one changed route, and by how much the
-//! resident memory grows for each path of a table (not of the routes that it is made of).
+//! resident memory grows for each path of a table (not of the routes that it is made of; nor into what was free before).
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
