@@ -54,6 +54,8 @@ struct State {
     is_unasked: bool,
     /// Binds of it for whose address another node was elected.
     elsewhere: BTreeSet<BindKey>,
+    /// Those of them that are not served here, of which nothing was said.
+    unsaid: BTreeSet<BindKey>,
     /// When a successor took over.
     left: Option<Instant>,
 }
@@ -118,9 +120,9 @@ impl Node {
     /// # Errors
     /// When the kernel refuses it. A predecessor goes on then.
     pub(crate) fn take_charge(&self, snapshot: &Arc<Snapshot>) -> Result<(), KernelError> {
+        let (snapshot, elsewhere) = &self.here(snapshot);
         let mut state = self.state();
-        state.elsewhere = self.elsewhere(snapshot);
-        let snapshot = &self.here(snapshot);
+        state.elsewhere.clone_from(elsewhere);
         let started = Instant::now();
         if self.steering.is_none() {
             let owned = owned_by(snapshot);
@@ -140,28 +142,21 @@ impl Node {
         Ok(())
     }
 
-    /// Without the addresses that another node was elected for.
-    fn here(&self, snapshot: &Arc<Snapshot>) -> Arc<Snapshot> {
-        if !snapshot.owned.values().any(|one| self.is_elsewhere(one)) {
-            return Arc::clone(snapshot);
+    /// Without the addresses that another node was elected for; and the binds of those.
+    fn here(&self, snapshot: &Arc<Snapshot>) -> (Arc<Snapshot>, BTreeSet<BindKey>) {
+        let node = self.name.as_deref();
+        let is_elsewhere = |one: &Ownership| one.announcer.as_ref().is_some_and(|by| by.is_elsewhere(node));
+        if !snapshot.owned.values().any(is_elsewhere) {
+            return (Arc::clone(snapshot), BTreeSet::new());
         }
         let mut here = Snapshot::clone(snapshot);
-        here.owned.retain(|_, one| !self.is_elsewhere(one));
-        here.into()
-    }
-
-    fn is_elsewhere(&self, one: &Ownership) -> bool {
-        let announcer = one.announcer.as_ref();
-        announcer.is_some_and(|announcer| announcer.is_elsewhere(self.name.as_deref()))
-    }
-
-    /// The binds whose address another node was elected for.
-    fn elsewhere(&self, snapshot: &Snapshot) -> BTreeSet<BindKey> {
-        if !snapshot.owned.values().any(|one| self.is_elsewhere(one)) {
-            return BTreeSet::new();
-        }
-        let is_elsewhere = |bind: &&BindKey| snapshot.is_elsewhere(bind, self.name.as_deref());
-        snapshot.binds.keys().filter(is_elsewhere).copied().collect()
+        here.owned.retain(|_, one| !is_elsewhere(one));
+        let binds = snapshot.binds.keys();
+        let elsewhere = binds
+            .filter(|bind| snapshot.is_elsewhere(bind, node))
+            .copied()
+            .collect();
+        (here.into(), elsewhere)
     }
 
     /// Whether neighbours are told of addresses unasked: only while it is known that they are here.
@@ -189,9 +184,9 @@ impl Node {
     /// The workers know endpoints, routes and listeners before the kernel sends them a connection for a new bind; and the
     /// kernel stops sending for a bind before they forget it.
     pub(crate) fn apply(&self, snapshot: &Arc<Snapshot>) {
+        let (snapshot, elsewhere) = self.here(snapshot);
         let mut state = self.state();
-        state.elsewhere = self.elsewhere(snapshot);
-        let snapshot = self.here(snapshot);
+        state.elsewhere = elsewhere;
         let asks_kernel = self.steering.is_none() || state.is_partial || !is_same_to_kernel(&state.in_force, &snapshot);
         self.put(&mut state, &snapshot, asks_kernel);
     }
@@ -386,7 +381,9 @@ impl Node {
 
 impl State {
     fn done(&mut self, snapshot: &Arc<Snapshot>, paths: Vec<DataPathReport>, started: Instant) {
-        self.complain(&paths);
+        for path in self.news(&paths) {
+            tracing::error!("{} is not served: {}", path.bind, path.why);
+        }
         self.paths = paths;
         // What the kernel is asked again is in force already.
         if self.applied.count == 0 || !Arc::ptr_eq(&self.in_force, snapshot) {
@@ -396,16 +393,14 @@ impl State {
         self.in_force = Arc::clone(snapshot);
     }
 
-    /// Says what is newly not served. Sockets can be bound only where an address is, so one of another node is nothing to complain of.
-    fn complain(&self, paths: &[DataPathReport]) {
+    /// What is newly not served. Sockets can be bound only where an address is, so a bind of another node is none of it until its
+    /// address comes here.
+    fn news<'p>(&mut self, paths: &'p [DataPathReport]) -> Vec<&'p DataPathReport> {
         let unserved = paths.iter().filter(|path| path.path == DataPath::None);
-        for path in unserved.filter(|path| !self.paths.contains(path)) {
-            if self.elsewhere.contains(&path.bind) {
-                tracing::debug!("{} is not served: another node has the address", path.bind);
-            } else {
-                tracing::error!("{} is not served: {}", path.bind, path.why);
-            }
-        }
+        let (elsewhere, mut news): (Vec<_>, Vec<_>) = unserved.partition(|path| self.elsewhere.contains(&path.bind));
+        news.retain(|path| !self.paths.contains(path) || self.unsaid.contains(&path.bind));
+        self.unsaid = elsewhere.into_iter().map(|path| path.bind).collect();
+        news
     }
 
     /// The kernel has what it had: binds that did not change are carried as before, others are not served as they should.
@@ -466,5 +461,40 @@ fn make_local(owned: &BTreeSet<IpNet>, beside: bool) {
             }
         }
         Err(error) => tracing::error!("addresses cannot be made local: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pierhead_model::{BindAddress, BindPort, Transport};
+
+    use super::*;
+
+    #[test]
+    fn a_bind_that_fails_is_said_once_and_only_where_its_address_is() {
+        let bind = BindKey {
+            transport: Transport::Tcp,
+            address: BindAddress::Ip("10.0.0.1".parse().unwrap()),
+            port: BindPort::Port(80),
+        };
+        let failed = vec![DataPathReport {
+            bind,
+            path: DataPath::None,
+            why: "no address of this machine".to_owned(),
+        }];
+        let mut state = State::default();
+        let mut said = |elsewhere: bool| {
+            state.elsewhere = elsewhere.then_some(bind).into_iter().collect();
+            let news = state.news(&failed).len();
+            state.paths.clone_from(&failed);
+            news
+        };
+        assert_eq!([said(true), said(true)], [0, 0], "another node has it");
+        assert_eq!(
+            [said(false), said(false)],
+            [1, 0],
+            "it came here, and still fails for the same reason"
+        );
+        assert_eq!([said(true), said(false)], [0, 1], "it came again");
     }
 }
