@@ -14,8 +14,11 @@ use crate::{
     paths::{Candidate, Entry, PathIndex},
 };
 
-/// Routes, and what the caller keeps of each (compiled backends, metric cells): a cheap handle, such as an `Arc`.
-pub type Routes<T> = Map<RouteId, (Arc<HttpRoute>, T)>;
+/// A route, and what the caller keeps of it (compiled backends, metric cells): a cheap handle, such as an `Arc`.
+type Source<T> = (Arc<HttpRoute>, T);
+
+/// Routes and their handles.
+pub type Routes<T> = Map<RouteId, Source<T>>;
 
 /// The routes of one listener, ready to be asked. `T` is the handle of [`Routes`].
 #[derive(Debug)]
@@ -25,13 +28,6 @@ pub struct RouteTable<T> {
     /// Everything it was compiled from.
     sources: Routes<T>,
     hosts: HostMap<Arc<HostRules<T>>>,
-}
-
-/// A route and its handle.
-#[derive(Clone, Debug)]
-struct Source<T> {
-    route: Arc<HttpRoute>,
-    handle: T,
 }
 
 #[derive(Debug)]
@@ -89,10 +85,7 @@ impl<T: Clone + PartialEq> RouteTable<T> {
         let mut gone = HashSet::<_, RandomState>::default();
         let mut by_host = HashMap::<&HostPattern, Vec<Source<T>>, RandomState>::default();
         for (_, now, before) in routes.changes(previous.map_or(&none, |p| &p.sources)) {
-            if let (Some(now), Some(before)) = (now, before)
-                && Arc::ptr_eq(&now.0, &before.0)
-                && now.1 == before.1
-            {
+            if now.zip(before).is_some_and(|(now, before)| is_same(now, before)) {
                 continue;
             }
             if let Some((route, _)) = before {
@@ -101,12 +94,9 @@ impl<T: Clone + PartialEq> RouteTable<T> {
                     by_host.entry(host).or_default();
                 }
             }
-            if let Some((route, handle)) = now {
-                for host in hosts_of(route, listener) {
-                    by_host.entry(host).or_default().push(Source {
-                        route: Arc::clone(route),
-                        handle: handle.clone(),
-                    });
+            if let Some(source) = now {
+                for host in hosts_of(&source.0, listener) {
+                    by_host.entry(host).or_default().push(source.clone());
                 }
             }
         }
@@ -116,9 +106,9 @@ impl<T: Clone + PartialEq> RouteTable<T> {
             let stay = old
                 .iter()
                 .flat_map(|rules| &rules.sources)
-                .filter(|s| !gone.contains(&Arc::as_ptr(&s.route)));
+                .filter(|(route, _)| !gone.contains(&Arc::as_ptr(route)));
             let mut now: Vec<_> = stay.cloned().chain(come).collect();
-            now.sort_by(|a, b| a.route.id.cmp(&b.route.id));
+            now.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
             if !now.is_empty() {
                 let same = siblings
                     .iter()
@@ -139,9 +129,7 @@ impl<T: Clone + PartialEq> RouteTable<T> {
     fn same_host(&self, host: &HostPattern, sources: &[Source<T>], listener: &ListenerId) -> Option<Arc<HostRules<T>>> {
         let rules = self.hosts.get(host)?;
         let same = |(a, b): (&Source<T>, &Source<T>)| {
-            Arc::ptr_eq(&a.route, &b.route)
-                && a.handle == b.handle
-                && inherits(&a.route, &self.listener, host) == inherits(&b.route, listener, host)
+            is_same(a, b) && inherits(&a.0, &self.listener, host) == inherits(&b.0, listener, host)
         };
         let all = rules.sources.len() == sources.len() && rules.sources.iter().zip(sources).all(same);
         all.then(|| Arc::clone(rules))
@@ -173,6 +161,10 @@ impl<T> RouteTable<T> {
     }
 }
 
+fn is_same<T: PartialEq>(a: &Source<T>, b: &Source<T>) -> bool {
+    Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1
+}
+
 /// The hosts under which some rule of `route` stands at `listener`, each once. None when it is not attached there.
 fn hosts_of<'a>(route: &'a HttpRoute, listener: &ListenerId) -> Vec<&'a HostPattern> {
     if !route.attachments.iter().any(|a| a.listener == *listener) {
@@ -199,7 +191,7 @@ fn inherits(route: &HttpRoute, listener: &ListenerId, host: &HostPattern) -> boo
 
 fn compile_host<T: Clone>(listener: &ListenerId, host: &HostPattern, sources: Vec<Source<T>>) -> HostRules<T> {
     let mut entries = Vec::new();
-    for Source { route, handle } in &sources {
+    for (route, handle) in &sources {
         let inherited = inherits(route, listener, host);
         for (number, rule) in route.rules.iter().enumerate() {
             let stands_here = rule.hosts.as_ref().map_or(inherited, |own| own.contains(host));
