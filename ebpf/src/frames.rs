@@ -3,11 +3,14 @@
 #![no_std]
 #![no_main]
 
+mod object;
+
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::Array;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use core::ptr;
+use pierhead_abi::checksum;
 
 /// An Ethernet frame of IPv4 and UDP, as short as there are, in words.
 const WORDS: usize = 15;
@@ -56,12 +59,10 @@ fn wire(number: u32) -> u16 {
     (number as u16).to_be()
 }
 
-/// The word that makes nothing of `sum` in a checksum (RFC 1071: of the sum's complement, in any byte order).
+/// The word that makes nothing of `sum` in a checksum (RFC 1071: the complement, in any byte order).
 #[inline(always)]
 fn balance(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    let twice = (once & 0xffff) + (once >> 16);
-    !(twice as u16)
+    !checksum::fold(sum)
 }
 
 #[inline(always)]
@@ -102,13 +103,3 @@ fn next(ctx: &XdpContext) -> Option<()> {
     }
     Some(())
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

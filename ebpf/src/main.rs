@@ -10,6 +10,7 @@
 
 mod l4;
 mod maps;
+mod object;
 mod skb;
 mod steer;
 
@@ -70,14 +71,3 @@ fn verdict(outcome: Outcome) -> i32 {
         Outcome::Broken => DROP,
     }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-// Some helpers are for GPL programs only; ours are dual-licensed for the kernel's sake.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

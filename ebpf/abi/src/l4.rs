@@ -149,8 +149,8 @@ plain! {
     /// State of a flow. Each byte is stored alone, by either direction; none is ever read, changed and written.
     ///
     /// It also says where its packets go, so that those of a flow that is known look up neither bind nor endpoint, however many
-    /// there are; but for IPv6 and other nodes. What an id and a generation mean never changes, so only whether the endpoint still lives must be
-    /// looked up, and only when one has retired since.
+    /// there are; but for IPv6 and other nodes. What an id and a generation mean never changes, so only whether the endpoint
+    /// still lives must be looked up, and only when one has retired since.
     pub struct Flow: 32 {
         pub backend: u32,
         pub generation: u32,

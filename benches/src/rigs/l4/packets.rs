@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{Ebpf, TestRun as _, TestRunAttrs, TestRunOptions, include_bytes_aligned, maps::Array, programs::Xdp};
 use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 use pierhead_wire::net::{CLIENT, HOST_A};
@@ -31,7 +31,9 @@ const FRAME: usize = 60;
 const PAYLOAD: usize = FRAME - 42;
 /// The node's end of the link to the client.
 const CLIENT_LINK: &str = "client";
-/// Flows after the first 32,768, which are the client's own, come from here on: as many from each address.
+/// So many flows have one address, each a port of it: the first the client's own, …
+const FLOWS_OF_A_SOURCE: u32 = 32_768;
+/// … the others one from here on.
 const OTHER_CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 0);
 
 pub(super) fn run(plan: &Plan, book: &mut Book) -> Result<()> {
@@ -109,8 +111,8 @@ fn open(way: &Way, flows: usize, binds: u16) -> Result<()> {
     })?
 }
 
-/// Sends packets as fast as one thread can; how many arrived, and how long it took to send them. Those that fell out of a full queue between two namespaces are
-/// few, or the figure is worth nothing.
+/// Sends packets as fast as one thread can; how many arrived, and how long it took to send them. Those that fell out of a full
+/// queue between two namespaces are few, or the figure is worth nothing.
 fn flood(way: &Way, time: Duration, flows: usize, binds: u16) -> Result<(f64, Duration)> {
     // Nobody reads meanwhile: what does not fit is thrown away when it has arrived.
     let sinks = way
@@ -167,11 +169,9 @@ impl Frames {
     /// In the namespace of the node, as is all sending.
     fn new(way: &Way, flows: u32, binds: u16) -> Result<Self> {
         let link = Link::named(CLIENT_LINK)?;
-        let address = |bind| match way.address(bind) {
-            SocketAddr::V4(address) => Ok(address),
-            SocketAddr::V6(_) => anyhow::bail!("IPv4 only"),
+        let SocketAddr::V4(to) = way.address(0) else {
+            bail!("IPv4 only");
         };
-        let to = address(0)?;
         // Only where the client knows the server itself do several have a port in common.
         let binds_of_a_port = if way.kind == Kind::Route {
             u32::from(BINDS_OF_AN_ENDPOINT)
@@ -190,7 +190,7 @@ impl Frames {
             binds_of_a_port,
             CLIENT.v4.into(),
             OTHER_CLIENTS.into(),
-            32_768,
+            FLOWS_OF_A_SOURCE,
         ];
         shape.set(0, values, 0)?;
         Self::program(&mut kernel)?.load()?;
