@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::edits::{self, Edited};
+use super::edits::{self, Edited, Services};
 use crate::{
     plan::Plan,
     report::{Book, Sample, Scenario, latencies},
@@ -26,7 +26,7 @@ const RATE: f64 = 2_000.0;
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     stage::on_core(async {
-        let edited = Edited::start(plan, ROUTES).await?;
+        let edited = Edited::start(plan, ROUTES, Services::Shared).await?;
         let mut book = Book::new("churn", "Route changes under load");
         let title = format!("{RATE} requests/s among {ROUTES} HTTPRoutes, {EDITS} edits/s or none");
         let mut scenario = Scenario::new(&title, "request");

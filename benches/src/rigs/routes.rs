@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::edits::{self, Edited, MARK};
+use super::edits::{self, Edited, MARK, Services};
 use crate::{
     cpu,
     plan::Plan,
@@ -19,6 +19,8 @@ use crate::{
 
 /// HTTPRoutes in the folder.
 const SIZES: [usize; 4] = [100, 3_000, 5_000, 40_000];
+/// HTTPRoutes with a Service each.
+const OWN: [usize; 2] = [3_000, 40_000];
 /// Changes per round of each kind.
 const CHANGES: u64 = 50;
 /// A change that is not seen by then is lost.
@@ -27,18 +29,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     stage::on_core(async {
         let mut book = Book::new("routes", "One changed route file");
-        for routes in SIZES {
-            let title = format!("one change among {routes} HTTPRoutes");
+        let shared = SIZES.map(|routes| (routes, Services::Shared, ""));
+        let own = OWN.map(|routes| (routes, Services::Own, ", a Service each"));
+        for (routes, services, beside) in shared.into_iter().chain(own) {
+            let title = format!("one change among {routes} HTTPRoutes{beside}");
             if plan.wants(&title) {
-                book.add(scenario(plan, routes, &title).await.with_context(|| title.clone())?);
+                let scenario = scenario(plan, (routes, services), &title).await;
+                book.add(scenario.with_context(|| title.clone())?);
             }
         }
         book.write(plan)
     })
 }
 
-async fn scenario(plan: &Plan, routes: usize, title: &str) -> Result<Scenario> {
-    let edited = Edited::start(plan, routes).await?;
+async fn scenario(plan: &Plan, (routes, services): (usize, Services), title: &str) -> Result<Scenario> {
+    let edited = Edited::start(plan, routes, services).await?;
     let mut scenario = Scenario::new(title, "change");
     let mut version = 0;
     for round in 0..=plan.rounds {
