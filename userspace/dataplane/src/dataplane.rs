@@ -240,10 +240,10 @@ impl Inner {
 
     fn apply(&self, snapshot: Arc<Snapshot>) -> ApplyReport {
         let mut state = self.lock();
-        self.follow_names(&mut state, &snapshot);
         // Sockets go before what they lead to, and come after it.
         state.close(|key| !snapshot.binds.contains_key(key));
         self.swap(&mut state, snapshot);
+        self.follow_names(&mut state);
         self.open_missing(&mut state);
         if !std::mem::replace(&mut state.listening, true) {
             for (steered, commands) in self.steered.iter().zip(&state.commands) {
@@ -274,18 +274,11 @@ impl Inner {
         state.retired.push(self.runtime.swap(Arc::new(next)));
         drop(previous);
         state.drop_retired();
-        self.registry.prune();
+        state.compiler.prune();
     }
 
-    fn follow_names(&self, state: &mut State, snapshot: &Snapshot) {
-        let wanted: BTreeSet<_> = snapshot
-            .backends
-            .values()
-            .filter_map(|backend| match &backend.target {
-                BackendTarget::Dns { name, .. } => Some(name.clone()),
-                BackendTarget::Endpoints(_) | BackendTarget::Invalid { .. } => None,
-            })
-            .collect();
+    fn follow_names(&self, state: &mut State) {
+        let wanted = state.compiler.names();
         state.resolved.retain(|name, _| wanted.contains(name));
         if wanted != state.wanted {
             state.wanted.clone_from(&wanted);
@@ -308,6 +301,7 @@ impl Inner {
     pub(crate) fn retry(&self) {
         let mut state = self.lock();
         state.drop_retired();
+        state.compiler.prune();
         if !state.failed.is_empty() {
             self.open_missing(&mut state);
         }

@@ -20,6 +20,22 @@ pub enum Filter {
     },
 }
 
+impl Filter {
+    /// The backend that it asks or copies to.
+    pub fn backend(&self) -> Option<&BackendId> {
+        match self {
+            Self::Mirror(mirror) => Some(&mirror.backend),
+            Self::ExternalAuth(auth) => Some(&auth.backend),
+            Self::RequestHeaders(_)
+            | Self::ResponseHeaders(_)
+            | Self::Redirect(_)
+            | Self::UrlRewrite(_)
+            | Self::Cors(_)
+            | Self::Unsupported { .. } => None,
+        }
+    }
+}
+
 /// `set` replaces, `add` appends a further line, `remove` removes; names ignore case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HeaderModifier {

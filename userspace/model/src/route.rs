@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use crate::{Filter, HeaderName, HostPattern, ListenerId, Method, Origin, WeightedBackend};
+use crate::{BackendId, Filter, HeaderName, HostPattern, ListenerId, Method, Origin, WeightedBackend};
 
 /// Name of a route: its object. One HTTPRoute, GRPCRoute or Ingress is one route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,19 @@ pub struct HttpRoute {
 }
 
 impl HttpRoute {
+    /// Every backend that it names, those of its filters too; one may come several times.
+    pub fn backends(&self) -> impl Iterator<Item = &BackendId> {
+        self.rules.iter().flat_map(|rule| {
+            let shares = rule.backends.iter().map(|share| &share.backend);
+            let filters = rule
+                .backends
+                .iter()
+                .flat_map(|share| &share.filters)
+                .chain(&rule.filters);
+            shares.chain(filters.filter_map(Filter::backend))
+        })
+    }
+
     /// Gives back what its lists have room for and do not hold: there are many routes, and they stay.
     pub fn shrink_to_fit(&mut self) {
         for attachment in &mut self.attachments {

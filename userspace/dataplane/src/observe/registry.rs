@@ -70,10 +70,16 @@ impl Registry {
             .collect()
     }
 
-    /// Forgets what nobody holds any more.
-    pub(crate) fn prune(&self) {
+    /// Forgets the listeners that nobody holds any more.
+    pub(crate) fn prune_listeners(&self) {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         series.listeners.retain(|_, cells| Arc::strong_count(cells) > 1);
+    }
+
+    /// The same for backends, which are many: worth it only where one was let go. How many are left.
+    pub(crate) fn prune_backends(&self) -> usize {
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         series.backends.retain(|_, cells| Arc::strong_count(cells) > 1);
+        series.backends.len()
     }
 }

@@ -1,11 +1,11 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Weak},
 };
 
 use foldhash::fast::RandomState;
 use pierhead_model::{
-    CertificateId, HttpOptions, L4Route, Listener, ListenerId, ListenerKind, Origin, Snapshot, SniRoute,
+    CertificateId, Hostname, HttpOptions, L4Route, Listener, ListenerId, ListenerKind, Origin, Snapshot, SniRoute,
 };
 use pierhead_route::{RouteTable, Routes};
 
@@ -28,7 +28,10 @@ pub(crate) struct Compiler {
     tls: TlsStore,
     gauges: HashMap<Origin, Weak<Gauge>, RandomState>,
     listeners: HashMap<ListenerId, Kept, RandomState>,
+    backends: Backends,
     routes: Attached,
+    /// There may be series of backends that are gone.
+    retired: bool,
 }
 
 #[derive(Debug)]
@@ -51,16 +54,18 @@ impl Compiler {
             tls,
             gauges: HashMap::default(),
             listeners: HashMap::default(),
+            backends: Backends::default(),
             routes: Attached::default(),
+            retired: false,
         }
     }
 
     /// Compiles `snapshot`; parts equal to those of `previous` are the same `Arc`s.
     pub(crate) fn compile(&mut self, snapshot: Arc<Snapshot>, resolved: &Resolved, previous: &Runtime) -> Runtime {
-        let backends = Backends::compile(&snapshot, resolved, &self.registry, &previous.backends);
+        let changes = self.backends.update(&snapshot, resolved, &self.registry);
+        self.retired |= changes.retired;
         self.tls.update(&snapshot);
-        let same_backends = backends.is_same(&previous.backends);
-        self.routes.update(&snapshot.routes, &backends, same_backends);
+        self.routes.update(&snapshot.routes, &self.backends, &changes.touched);
         let mut kept = HashMap::default();
         let mut siblings = Siblings::default();
         let mut binds = BindTable::default();
@@ -75,7 +80,7 @@ impl Compiler {
                     }
                     let routes = self.routes.of(&listener.id);
                     let tables = siblings.entry(listener.id.owner.clone()).or_default();
-                    let next = self.listener(listener, &routes, &backends, tables);
+                    let next = self.listener(listener, &routes, tables);
                     if let Some(site) = next.http().filter(|_| tables.len() < SIBLINGS) {
                         tables.push(Arc::clone(&site.table));
                     }
@@ -100,7 +105,19 @@ impl Compiler {
             generation: previous.generation + 1,
             snapshot,
             binds,
-            backends,
+        }
+    }
+
+    /// Names of backends whose addresses are wanted.
+    pub(crate) fn names(&self) -> BTreeSet<Hostname> {
+        self.backends.names()
+    }
+
+    /// Forgets the series of what is gone, but for those that something under way still counts in.
+    pub(crate) fn prune(&mut self) {
+        self.registry.prune_listeners();
+        if self.retired {
+            self.retired = self.registry.prune_backends() > self.backends.len();
         }
     }
 
@@ -113,12 +130,11 @@ impl Compiler {
         &mut self,
         listener: &Arc<Listener>,
         routes: &Arc<Routes<RouteHandle>>,
-        backends: &Backends,
         siblings: &[Arc<RouteTable<RouteHandle>>],
     ) -> Arc<ListenerRuntime> {
         let old = self.listeners.get(&listener.id);
         let same_routes = |kept: &Kept| Arc::ptr_eq(&kept.routes, routes);
-        let protocol = self.protocol(listener, routes, (backends, siblings), old, same_routes);
+        let protocol = self.protocol(listener, routes, siblings, old, same_routes);
         if let Some(old) = old.filter(|old| old.runtime.model == *listener && same_routes(old))
             && same_protocol(&old.runtime.protocol, &protocol)
         {
@@ -137,10 +153,11 @@ impl Compiler {
         &self,
         listener: &Listener,
         routes: &Arc<Routes<RouteHandle>>,
-        (backends, siblings): (&Backends, &[Arc<RouteTable<RouteHandle>>]),
+        siblings: &[Arc<RouteTable<RouteHandle>>],
         old: Option<&Kept>,
         same_routes: impl Fn(&Kept) -> bool,
     ) -> Protocol {
+        let backends = &self.backends;
         let old_site = old.and_then(|kept| kept.runtime.http());
         let site = |options: &HttpOptions| {
             let reusable = old_site
@@ -255,5 +272,47 @@ fn same_protocol(a: &Protocol, b: &Protocol) -> bool {
         }
         (Protocol::Tcp(a), Protocol::Tcp(b)) | (Protocol::Udp(a), Protocol::Udp(b)) => same_target(a, b),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pierhead_model::{Backend, BackendId, BackendProtocol, BackendTarget, InvalidReason};
+
+    use super::*;
+
+    #[test]
+    fn series_of_a_backend_stay_until_nothing_counts_in_them() {
+        let registry = Arc::new(Registry::new(1));
+        let mut compiler = Compiler::new(Arc::clone(&registry), TlsStore::new().unwrap());
+        let mut snapshot = Snapshot::default();
+        for name in ["stays", "goes"] {
+            let id = BackendId::new(name);
+            let backend = Backend {
+                id: id.clone(),
+                origin: Origin::new("Service", "ns", name),
+                target: BackendTarget::Invalid {
+                    reason: InvalidReason::BackendNotFound,
+                    message: String::new(),
+                },
+                protocol: BackendProtocol::Http1,
+                tls: None,
+            };
+            snapshot.backends.insert(id, Arc::new(backend));
+        }
+        let mut compile = |snapshot: &Snapshot| {
+            compiler.compile(Arc::new(snapshot.clone()), &Resolved::default(), &Runtime::default());
+            compiler.prune();
+            let series = registry.backends();
+            series.into_iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(compile(&snapshot), ["goes", "stays"]);
+        let goes = BackendId::new("goes");
+        let under_way = registry.backend(&goes);
+        snapshot.backends.remove(&goes);
+        assert_eq!(compile(&snapshot), ["goes", "stays"]);
+        assert_eq!(compile(&snapshot), ["goes", "stays"]);
+        drop(under_way);
+        assert_eq!(compile(&snapshot), ["stays"]);
     }
 }

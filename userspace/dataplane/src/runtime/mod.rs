@@ -15,13 +15,10 @@ use std::sync::Arc;
 
 use pierhead_model::Snapshot;
 
-use crate::upstream::Backends;
-
 /// Compiled off the hot path, shared by all workers, never changed.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
     pub(crate) generation: u64,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) binds: BindTable,
-    pub(crate) backends: Backends,
 }
