@@ -25,7 +25,7 @@ pub(super) struct Kind {
     pub(super) short: &'static str,
     method: &'static str,
     body_bytes: usize,
-    answer_bytes: usize,
+    pub(super) answer_bytes: usize,
     connections: usize,
 }
 

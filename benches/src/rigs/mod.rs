@@ -11,6 +11,7 @@ mod latency;
 mod memory;
 mod routes;
 mod stage;
+mod throughput;
 mod tls;
 
 use anyhow::{Result, ensure};
@@ -44,6 +45,11 @@ const RIGS: &[Rig] = &[
         name: "grpc",
         about: "gRPC unary and streaming; clear and TLS 1.3",
         run: grpc::run,
+    },
+    Rig {
+        name: "throughput",
+        about: "the same small and large answers by wrk and h2load, to hold our client against theirs",
+        run: throughput::run,
     },
     Rig {
         name: "tls",

@@ -14,6 +14,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("haproxy", "haproxy"),
     ("nft", "nftables"),
+    ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
     ("taskset", "util-linux"),
     ("valgrind", "valgrind"),
     ("python3", "python3-venv"),
