@@ -50,7 +50,7 @@ struct Load {
 }
 
 enum Client {
-    Wrk { script: PathBuf, connections: usize },
+    Wrk { script: PathBuf },
     H2load { uris: PathBuf },
 }
 
@@ -89,16 +89,15 @@ fn loads(directory: &Path) -> Result<Vec<Load>> {
         .iter()
         .filter(|kind| ["GET 200 B", "GET 100 kB"].contains(&kind.short))
     {
+        let (short, size) = (kind.short, kind.answer_bytes);
+        let script = directory.join(format!("{short}.lua"));
+        fs::write(&script, lua(kind)?)?;
         for (how, tls) in [("clear", false), ("TLS 1.3", true)] {
-            let (short, size) = (kind.short, kind.answer_bytes);
-            let script = directory.join(format!("{short}.lua"));
-            fs::write(&script, lua(kind)?)?;
-            let connections = http::CONNECTIONS;
             loads.push(Load {
                 title: format!("HTTP/1.1, {short}, {how}, by wrk"),
                 tls,
                 answer_bytes: size,
-                client: Client::Wrk { script, connections },
+                client: Client::Wrk { script: script.clone() },
             });
             let uris = directory.join(format!("{short} {how}"));
             fs::write(&uris, list(size, tls))?;
@@ -179,7 +178,7 @@ impl Load {
         // Neither knows parts of a second.
         let seconds = time.as_secs_f64().ceil().max(1.0);
         match &self.client {
-            Client::Wrk { script, connections } => {
+            Client::Wrk { script } => {
                 let mut command = Command::new("wrk");
                 let scheme = if self.tls { "https" } else { "http" };
                 command
@@ -187,7 +186,7 @@ impl Load {
                     .arg("--script")
                     .arg(script);
                 command
-                    .arg(format!("--connections={connections}"))
+                    .arg(format!("--connections={}", http::CONNECTIONS))
                     .arg(format!("--duration={seconds}s"));
                 command.arg(format!("{scheme}://{address}/"));
                 command
