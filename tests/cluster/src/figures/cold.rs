@@ -1,13 +1,13 @@
 //! A controller that starts: how long until every route has its status, when none had one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::crowd::{self, Crowd, each};
 use super::report::Report;
@@ -101,31 +101,60 @@ pub(super) fn measure(crowd: &Crowd<'_>, report: &mut Report) -> Result<()> {
     let measured = without_controller(crowd, || scale(replicas));
     // Whatever came of it.
     scale(replicas)?;
-    let (bound, started, scaled) = measured?;
+    let took = measured?;
     crowd.lab.running()?;
-    let mut add = |name, target, value: Duration| report.add(crowd.size, name, "s", target, value.as_secs_f64());
-    add("controller started → every route has its status", Some(10.0), started);
-    add("the same, from the order to Kubernetes to start it", None, scaled);
-    add("the API server alone: a status patch of every route", None, bound);
+    let mut add = |name, unit, target, value| report.add(crowd.size, name, unit, target, value);
+    let (started, alone) = (took.started.as_secs_f64(), took.alone.as_secs_f64());
+    add(
+        "controller started → every route has its status",
+        "s",
+        Some(10.0),
+        started,
+    );
+    let scaled = took.scaled.as_secs_f64();
+    add("the same, from the order to Kubernetes to start it", "s", None, scaled);
+    add(
+        "the API server alone: the same statuses, by a client that knows them",
+        "s",
+        None,
+        alone,
+    );
+    add("the first ÷ the last", "×", None, started / alone);
     Ok(())
 }
 
-/// How long the API server takes for a patch of every status, and then every route for its status: from the start of a
-/// controller's process, and from the order to start one.
-fn without_controller(crowd: &Crowd<'_>, start: impl FnOnce() -> Result<()>) -> Result<(Duration, Duration, Duration)> {
+/// What a cold start took.
+struct Took {
+    /// From the start of a controller's process.
+    started: Duration,
+    /// From the order to start one.
+    scaled: Duration,
+    /// The API server, for the same statuses and without a controller.
+    alone: Duration,
+}
+
+/// Empties every status and waits until all are there again: first by patches of what they were, then by a controller.
+fn without_controller(crowd: &Crowd<'_>, start: impl FnOnce() -> Result<()>) -> Result<Took> {
     let controllers = || crowd.lab.processes("controller", "", Which::First);
     eventually("no controller runs", Duration::from_secs(60), || {
         let left = controllers()?.len();
         ensure!(left == 0, "{left} do");
         Ok(())
     })?;
-    let bound = Instant::now();
-    let none = json!({"status": {"parents": []}});
-    each(0..crowd.size, WRITES, |number| {
-        let id = crowd::id(&crowd::name(number));
-        crowd.lab.api.merge(&id, "/status", &none).map(drop)
-    })?;
-    let bound = bound.elapsed();
+    let statuses = statuses(crowd)?;
+    let write = |status: &(dyn Fn(usize) -> Value + Sync)| {
+        each(0..crowd.size, WRITES, |number| {
+            let id = crowd::id(&crowd::name(number));
+            let patch = json!({"status": status(number)});
+            crowd.lab.api.merge(&id, "/status", &patch).map(drop)
+        })
+    };
+    let empty = || write(&|_| json!({"parents": []}));
+    empty()?;
+    let began = Instant::now();
+    write(&|number| statuses[number].clone())?;
+    let alone = began.elapsed();
+    empty()?;
     thread::scope(|scope| {
         let (begun, begins) = mpsc::channel();
         let waiting = scope.spawn(move || {
@@ -145,8 +174,28 @@ fn without_controller(crowd: &Crowd<'_>, start: impl FnOnce() -> Result<()>) -> 
             thread::sleep(Duration::from_millis(10));
         };
         let done = waiting.join().map_err(|_panic| anyhow!("the watch panicked"))??;
-        Ok((bound, done - started, done - ordered))
+        Ok(Took {
+            started: done - started,
+            scaled: done - ordered,
+            alone,
+        })
     })
+}
+
+/// The status of each route, by its number.
+fn statuses(crowd: &Crowd<'_>) -> Result<Vec<Value>> {
+    let mut routes = crowd.lab.api.list(&crowd::id("").collection())?;
+    let mut by_name: BTreeMap<String, Value> = BTreeMap::new();
+    for route in &mut routes {
+        let name = route["metadata"]["name"].as_str().context("a route without a name")?;
+        by_name.insert(name.to_owned(), route["status"].take());
+    }
+    let of = |number| {
+        by_name
+            .remove(&crowd::name(number))
+            .with_context(|| format!("route {number} is gone"))
+    };
+    (0..crowd.size).map(of).collect()
 }
 
 #[cfg(test)]
