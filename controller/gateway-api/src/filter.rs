@@ -33,28 +33,28 @@ open_enum! {
     }
 }
 
-/// A union by `type`: the field of that name is set, the others are not.
+/// A union by `type`: the field of that name is set, the others are not, so they take the room of a pointer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HTTPRouteFilter {
     #[serde(rename = "type")]
     pub kind: HTTPRouteFilterType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_header_modifier: Option<HTTPHeaderFilter>,
+    pub request_header_modifier: Option<Box<HTTPHeaderFilter>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_header_modifier: Option<HTTPHeaderFilter>,
+    pub response_header_modifier: Option<Box<HTTPHeaderFilter>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_mirror: Option<HTTPRequestMirrorFilter>,
+    pub request_mirror: Option<Box<HTTPRequestMirrorFilter>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_redirect: Option<HTTPRequestRedirectFilter>,
+    pub request_redirect: Option<Box<HTTPRequestRedirectFilter>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url_rewrite: Option<HTTPURLRewriteFilter>,
+    pub url_rewrite: Option<Box<HTTPURLRewriteFilter>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cors: Option<HTTPCORSFilter>,
+    pub cors: Option<Box<HTTPCORSFilter>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_auth: Option<HTTPExternalAuthFilter>,
+    pub external_auth: Option<Box<HTTPExternalAuthFilter>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extension_ref: Option<LocalObjectReference>,
+    pub extension_ref: Option<Box<LocalObjectReference>>,
 }
 
 /// GRPCRoute knows header modifiers, mirrors and extensions; its other types are `Unsupported` to translation.

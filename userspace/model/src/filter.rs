@@ -21,6 +21,15 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// Gives back what its lists of header fields have room for and do not hold.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        if let Self::RequestHeaders(modifier) | Self::ResponseHeaders(modifier) = self {
+            modifier.set.shrink_to_fit();
+            modifier.add.shrink_to_fit();
+            modifier.remove.shrink_to_fit();
+        }
+    }
+
     /// The backend that it asks or copies to.
     pub fn backend(&self) -> Option<&BackendId> {
         match self {

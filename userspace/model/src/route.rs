@@ -59,8 +59,10 @@ impl HttpRoute {
                 hosts.shrink_to_fit();
             }
             for share in &mut rule.backends {
+                share.filters.iter_mut().for_each(Filter::shrink_to_fit);
                 share.filters.shrink_to_fit();
             }
+            rule.filters.iter_mut().for_each(Filter::shrink_to_fit);
             rule.matches.shrink_to_fit();
             rule.filters.shrink_to_fit();
             rule.backends.shrink_to_fit();

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_route_has_its_status_when_both_conditions_hold() {
-        let seen = |status: serde_json::Value| {
+        let seen = |status: Value| {
             let route = json!({"metadata": {"name": "a"}, "spec": {"rules": []}, "status": status});
             serde_json::from_value::<Seen>(route).unwrap().is_done()
         };

@@ -80,7 +80,7 @@ impl Rule {
 pub(crate) struct Filters {
     /// A filter that is not understood: 500, never skipped.
     pub(crate) unsupported: bool,
-    pub(crate) cors: Option<Cors>,
+    pub(crate) cors: Option<Box<Cors>>,
     /// What changes or answers a request, in the order of the configuration.
     pub(crate) steps: Vec<Step>,
     pub(crate) mirrors: Vec<Mirror>,
@@ -106,7 +106,7 @@ impl Filters {
                 Filter::Redirect(redirect) => filters.steps.push(Step::Redirect(redirect.clone())),
                 Filter::UrlRewrite(rewrite) => filters.steps.push(Step::Rewrite(rewrite.clone())),
                 Filter::Mirror(mirror) => filters.mirrors.push(Mirror::compile(mirror, backends)),
-                Filter::Cors(cors) => filters.cors = Some(Cors::compile(cors)),
+                Filter::Cors(cors) => filters.cors = Some(Box::new(Cors::compile(cors))),
                 Filter::ExternalAuth(auth) => {
                     let auth = Box::new(ExternalAuth::compile(auth, backends));
                     filters.steps.push(Step::Authorize(auth));
@@ -114,6 +114,10 @@ impl Filters {
                 Filter::Unsupported { .. } => filters.unsupported = true,
             }
         }
+        // Most often one thing of one kind, and as often as there are routes.
+        filters.steps.shrink_to_fit();
+        filters.mirrors.shrink_to_fit();
+        filters.response.shrink_to_fit();
         filters
     }
 

@@ -6,9 +6,9 @@ use pierhead_model::HeaderModifier;
 /// A modifier whose names are looked up already.
 #[derive(Debug, Default)]
 pub(crate) struct Modifier {
-    remove: Vec<OwnedName>,
-    set: Vec<(OwnedName, OwnedValue)>,
-    add: Vec<(OwnedName, OwnedValue)>,
+    remove: Box<[OwnedName]>,
+    set: Box<[(OwnedName, OwnedValue)]>,
+    add: Box<[(OwnedName, OwnedValue)]>,
 }
 
 impl Modifier {
