@@ -239,3 +239,21 @@ fn session() -> CookieLifetimeType {
 pub struct HeaderConfig {
     pub name: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rule may have 16 of them, and a cluster many thousand rules.
+    #[test]
+    fn a_filter_takes_the_room_of_one_kind() {
+        let pointers = size_of::<[usize; 8]>();
+        assert_eq!(
+            size_of::<HTTPRouteFilter>(),
+            size_of::<HTTPRouteFilterType>() + pointers
+        );
+        let text = serde_json::json!({"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["a"]}});
+        let filter: HTTPRouteFilter = serde_json::from_value(text.clone()).expect("a filter");
+        assert_eq!(serde_json::to_value(filter).expect("a value"), text);
+    }
+}
