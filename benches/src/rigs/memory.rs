@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-/// Idle connections that are held open. HAProxy wants two descriptors for each, and machines often allow 20,000.
-const CONNECTIONS: usize = 8_000;
+/// Idle connections that are held open.
+const CONNECTIONS: usize = 10_000;
 /// Opened at a time.
 const BATCH: usize = 100;
 /// Route objects of the large configuration, one rule each.

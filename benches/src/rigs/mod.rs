@@ -68,7 +68,7 @@ const RIGS: &[Rig] = &[
     },
     Rig {
         name: "memory",
-        about: "memory when started, with 5,000 routes, and per idle connection of 8,000",
+        about: "memory when started, with 5,000 routes, and per idle connection of 10,000",
         run: memory::run,
     },
     Rig {
