@@ -17,6 +17,11 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 /// … and the others to follow the first.
 const COMPANY: Duration = Duration::from_millis(500);
 
+/// Whether nodes have a say in the status of the object: what they serve of it, and where.
+pub(super) fn depends_on_nodes(key: &Key) -> bool {
+    matches!(key.kind, "Gateway" | "ListenerSet" | "Ingress")
+}
+
 /// What is waited for.
 #[derive(Debug)]
 pub(super) struct Hold {
@@ -64,7 +69,7 @@ impl Hold {
 
     /// Until when the object is held back; `None`: it may be written.
     pub(super) fn until(&mut self, key: &Key, nodes: &Nodes, now: Instant) -> Option<Instant> {
-        if !matches!(key.kind, "Gateway" | "ListenerSet" | "Ingress") {
+        if !depends_on_nodes(key) {
             return None;
         }
         let settled = match self.first_node {

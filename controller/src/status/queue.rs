@@ -144,6 +144,18 @@ impl Queue {
         failures
     }
 
+    /// Nothing is to be looked at any more. What is under way ends as it may.
+    pub(super) fn forget(&mut self) {
+        self.due = Default::default();
+        self.items.retain(|_, item| match &mut item.place {
+            Place::Waiting(..) => false,
+            Place::UnderWay { again, .. } => {
+                *again = false;
+                true
+            }
+        });
+    }
+
     /// When something is due next, given that a place is free.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let first = self.due.iter().filter_map(|due| due.first().map(|(at, ..)| *at));
@@ -259,6 +271,22 @@ mod tests {
         assert_eq!(queue.next(later), Some(one.clone()));
         assert_eq!(queue.end(one, Ended::Well, later), 0);
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_comes_no_more_until_it_is_touched() {
+        let now = Instant::now();
+        let mut queue = Queue::new(1);
+        let (waits, under_way) = (key("HTTPRoute", "waits"), key("HTTPRoute", "a"));
+        queue.touch(under_way.clone(), now);
+        assert_eq!(queue.next(now), Some(under_way.clone()));
+        queue.touch(waits.clone(), now);
+        queue.touch(under_way.clone(), now);
+        queue.forget();
+        queue.end(under_way, Ended::Well, now);
+        assert_eq!((queue.next(now), queue.len(), queue.next_due()), (None, 0, None));
+        queue.touch(waits.clone(), now);
+        assert_eq!(queue.next(now), Some(waits));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Keeps the statuses of all objects as they should be, as long as this replica leads.
+//! Keeps the statuses of all objects as they should be, as long as this replica leads; what nodes have a say in from when it decides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use pierhead_translate::Statuses;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::hold::Hold;
+use super::hold::{Hold, depends_on_nodes};
 use super::overlay::Truth;
 use super::plan::{Context, Write, plan};
 use super::queue::{Ended, Queue};
@@ -37,7 +37,10 @@ pub(crate) struct Inputs {
     pub(crate) published: watch::Receiver<Arc<Published>>,
     pub(crate) snapshots: watch::Receiver<Option<Numbered>>,
     pub(crate) nodes: watch::Receiver<Arc<Nodes>>,
+    /// Whether this replica has the Lease: it alone writes.
     pub(crate) leader: watch::Receiver<bool>,
+    /// Whether it decides too, since the nodes have come over.
+    pub(crate) decides: watch::Receiver<bool>,
     pub(crate) standings: mpsc::UnboundedReceiver<Vec<Standings>>,
     pub(crate) handover: Arc<Handover>,
     /// Our `controllerName`, as it stands in routes' statuses.
@@ -45,6 +48,33 @@ pub(crate) struct Inputs {
     pub(crate) counters: Arc<Counters>,
     /// Objects whose status the API server refuses, and what nodes refuse: for events.
     pub(crate) problems: watch::Sender<Arc<Vec<Problem>>>,
+}
+
+/// What this replica may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Nothing,
+    /// It leads, and does not know the nodes yet: of routes and policies is written what it says, for that does not speak of nodes.
+    WithoutNodes,
+    Everything,
+}
+
+impl Turn {
+    fn of(leads: bool, decides: bool) -> Self {
+        match (leads, decides) {
+            (false, _) => Self::Nothing,
+            (true, false) => Self::WithoutNodes,
+            (true, true) => Self::Everything,
+        }
+    }
+
+    fn may_write(self, key: &Key) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::WithoutNodes => !depends_on_nodes(key),
+            Self::Everything => true,
+        }
+    }
 }
 
 /// Why a write did not happen.
@@ -67,7 +97,7 @@ struct Writer {
     nodes: Arc<Nodes>,
     truth: Truth,
     hold: Hold,
-    leads: bool,
+    turn: Turn,
     /// The objects as they were last read or written.
     standings: BTreeMap<Key, Standing>,
     /// What was last written and what became of it, to notice an API server that never keeps what it is told.
@@ -86,6 +116,7 @@ pub(crate) async fn run(inputs: Inputs) {
         mut snapshots,
         mut nodes,
         mut leader,
+        mut decides,
         mut standings,
         handover,
         controller,
@@ -105,7 +136,7 @@ pub(crate) async fn run(inputs: Inputs) {
         nodes: Arc::clone(&nodes.borrow_and_update()),
         truth: Truth::default(),
         hold: Hold::new(now),
-        leads: *leader.borrow_and_update(),
+        turn: Turn::of(*leader.borrow_and_update(), *decides.borrow_and_update()),
         standings: BTreeMap::new(),
         written: BTreeMap::new(),
         queue: Queue::new(MOST),
@@ -116,15 +147,16 @@ pub(crate) async fn run(inputs: Inputs) {
     writer.begin();
     loop {
         writer.pump();
-        let due = writer.queue.next_due().filter(|_| writer.leads);
+        let due = writer.queue.next_due().filter(|_| writer.turn > Turn::Nothing);
         tokio::select! {
             // What should be said is known before what is said now is looked at.
             biased;
-            changed = leader.changed() => {
+            changed = async { tokio::select! { it = leader.changed() => it, it = decides.changed() => it } } => {
                 if changed.is_err() {
                     return;
                 }
-                writer.lead(*leader.borrow_and_update());
+                let turn = Turn::of(*leader.borrow_and_update(), *decides.borrow_and_update());
+                writer.take_turn(turn);
             }
             batch = standings.recv() => {
                 let Some(batch) = batch else { return };
@@ -172,7 +204,7 @@ async fn sleep_until(due: Option<Instant>) {
 }
 
 impl Writer {
-    /// What is so when we come to lead.
+    /// What is so when we may write more than before.
     fn begin(&mut self) {
         let now = Instant::now();
         self.hold = Hold::new(now);
@@ -181,12 +213,13 @@ impl Writer {
         self.touch_all();
     }
 
-    fn lead(&mut self, leads: bool) {
-        if leads && !self.leads {
-            self.leads = true;
+    fn take_turn(&mut self, turn: Turn) {
+        let before = std::mem::replace(&mut self.turn, turn);
+        if turn > before {
             self.begin();
+        } else if turn < before {
+            self.queue.forget();
         }
-        self.leads = leads;
     }
 
     fn touch_all(&mut self) {
@@ -202,8 +235,8 @@ impl Writer {
     }
 
     fn touch(&mut self, key: Key, now: Instant) {
-        // Without leading nothing is written, so nothing is to be remembered: whoever comes to lead looks at everything.
-        if self.leads {
+        // What may not be written need not be remembered: whoever may write more looks at everything.
+        if self.turn.may_write(&key) {
             self.queue.touch(key, now);
         }
     }
@@ -286,9 +319,14 @@ impl Writer {
     /// Begins as many writes as there may be.
     fn pump(&mut self) {
         let now = Instant::now();
-        while self.leads
+        while self.turn > Turn::Nothing
             && let Some(key) = self.queue.next(now)
         {
+            // Its write ended after we ceased to decide.
+            if !self.turn.may_write(&key) {
+                self.queue.end(key, Ended::Well, now);
+                continue;
+            }
             if let Some(until) = self.hold.until(&key, &self.nodes, now) {
                 self.queue.defer(key, until);
                 continue;
@@ -469,5 +507,31 @@ async fn send(api: Option<Api<DynamicObject>>, key: &Key, base: &Standing, write
         }
         Err(kube::Error::Api(status)) => Err(Failure::Refused(status.message)),
         Err(error) => Err(Failure::Refused(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pierhead_translate::ObjectName;
+
+    use super::*;
+
+    #[test]
+    fn what_nodes_have_a_say_in_is_written_only_by_who_decides() {
+        let may = |leads, decides, kind| {
+            let name = ObjectName::new("ns", "name");
+            Turn::of(leads, decides).may_write(&Key { kind, name })
+        };
+        for kind in ["HTTPRoute", "TCPRoute", "GatewayClass", "BackendTLSPolicy"] {
+            assert!(may(true, true, kind) && may(true, false, kind), "{kind}");
+            assert!(!may(false, true, kind) && !may(false, false, kind), "{kind}");
+        }
+        for kind in ["Gateway", "ListenerSet", "Ingress"] {
+            assert!(may(true, true, kind) && !may(true, false, kind), "{kind}");
+            assert!(
+                !may(false, true, kind),
+                "{kind}: what was decided before it lost the Lease is not written"
+            );
+        }
     }
 }

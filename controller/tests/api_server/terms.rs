@@ -7,22 +7,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pierhead_controller::run::{Options, Serving, run};
 use pierhead_controller::{Counters, Settings};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::controller::{BASE, SOON};
-use crate::server::ApiServer;
+use crate::controller::{BASE, SOON, route};
+use crate::server::{ApiServer, eventually};
 
 const NAMESPACE: &str = "pierhead-system";
 const LEASE: &str = "pierhead-controller";
 
-/// Others led meanwhile: addresses have moved, routes have changed. A node that comes must not hear what was true then.
-#[test]
-fn what_it_gave_when_it_led_is_withdrawn_until_it_has_decided_anew() {
-    let server = ApiServer::start();
-    server.install_crds(&[]);
-    server.apply(BASE);
-    let options = Options {
+/// A replica that nodes may come to.
+fn options(server: &ApiServer) -> Options {
+    Options {
         kubeconfig: Some(server.kubeconfig()),
         namespace: NAMESPACE.into(),
         identity: "a".into(),
@@ -34,14 +30,41 @@ fn what_it_gave_when_it_led_is_withdrawn_until_it_has_decided_anew() {
             service_name: "pierhead-controller".into(),
         },
         counters: Arc::new(Counters::default()),
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let running = run(options).await.expect("a controller");
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// Nodes are waited for, and routes need not be: what is said of them does not speak of nodes.
+#[test]
+fn routes_have_their_status_before_anything_is_decided_and_gateways_have_not() {
+    let server = ApiServer::start();
+    server.install_crds(&[]);
+    server.apply(BASE);
+    server.apply(&route("r", "r.example"));
+    let has_ours = |object: &Value| object["status"].to_string().contains("\"True\"");
+    let is_ours = |kind: &str, name: &str| server.get(kind, "default", name).is_some_and(|it| has_ours(&it));
+    runtime().block_on(async {
+        let running = run(options(&server)).await.expect("a controller");
+        eventually(SOON, "the route has its status", || is_ours("httproute", "r"));
+        assert!(!is_ours("gateway", "gw"), "the Gateway's is not known yet");
+        assert!(running.snapshots().borrow().is_none(), "nothing is decided");
+        eventually(SOON, "the Gateway has its status too", || is_ours("gateway", "gw"));
+        running.stop().await;
+    });
+}
+
+/// Others led meanwhile: addresses have moved, routes have changed. A node that comes must not hear what was true then.
+#[test]
+fn what_it_gave_when_it_led_is_withdrawn_until_it_has_decided_anew() {
+    let server = ApiServer::start();
+    server.install_crds(&[]);
+    server.apply(BASE);
+    runtime().block_on(async {
+        let running = run(options(&server)).await.expect("a controller");
         let mut snapshots = running.snapshots();
         let mut next = async |is_wanted: fn(bool) -> bool| {
             let found = timeout(SOON, snapshots.wait_for(|snapshot| is_wanted(snapshot.is_some()))).await;

@@ -17,6 +17,7 @@ mod objects;
 mod travel;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -25,7 +26,7 @@ use std::{
 
 use case::Case;
 use pierhead_model::Snapshot;
-use pierhead_translate::{translate, translate_from};
+use pierhead_translate::{Settings, Statuses, translate, translate_from};
 
 const MARKER: &str = "--- # expected";
 
@@ -63,6 +64,33 @@ fn shared(before: &Snapshot, after: &Snapshot) -> Result<(), String> {
     }
 }
 
+/// Of routes, policies and classes a replica that does not know the nodes yet, and gives no addresses, says what it will say when it
+/// does: it may write those.
+fn says_the_same_without_nodes(case: &Case, with_nodes: &Statuses) -> Result<(), String> {
+    let alone = Settings {
+        allocate: false,
+        allocations: BTreeMap::new(),
+        nodes: Some(BTreeSet::new()),
+        held: BTreeMap::new(),
+        machine_addresses: Vec::new(),
+        shown_addresses: Some(Vec::new()),
+        ..case.settings.clone()
+    };
+    let mut statuses = translate(&case.world, &alone).statuses;
+    // Nodes have a say in these.
+    statuses.ingresses = with_nodes.ingresses.clone();
+    statuses.gateways = with_nodes.gateways.clone();
+    statuses.listener_sets = with_nodes.listener_sets.clone();
+    if statuses == *with_nodes {
+        Ok(())
+    } else {
+        Err(format!(
+            "without nodes routes, policies or classes say something else: {}",
+            serde_json::to_string(&statuses).map_err(|error| error.to_string())?
+        ))
+    }
+}
+
 /// `Err` is what is wrong with the case.
 fn run(root: &Path, path: &Path, update: bool) -> Result<(), String> {
     let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
@@ -88,6 +116,7 @@ fn run(root: &Path, path: &Path, update: bool) -> Result<(), String> {
         return Err("a translation that knows the previous one differs from it".to_owned());
     }
     shared(&translation.snapshot, &again.snapshot)?;
+    says_the_same_without_nodes(&case, &translation.statuses)?;
     invariants::check(&translation)?;
     travel::check(&translation.snapshot)?;
     let actual = emit::sections(&translation, &case.options);
