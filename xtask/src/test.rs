@@ -28,7 +28,7 @@ enum Tier {
     Cluster,
     /// The packets once more, on other kernels in virtual machines. Only by name: it fetches kernels, and takes its time.
     Kernels,
-    /// Instructions per request, against the committed baseline.
+    /// Instructions per request and what a kernel program takes, against the committed baselines.
     Counters,
 }
 
@@ -57,10 +57,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let started = Instant::now();
     let in_kernel = tiers
         .iter()
-        .any(|tier| matches!(tier, Tier::Packets | Tier::Wire | Tier::Cluster));
+        .any(|tier| matches!(tier, Tier::Packets | Tier::Wire | Tier::Cluster | Tier::Counters));
     if in_kernel && !sh::is_root() {
         bail!(
-            "packets, wire and cluster load eBPF and make network namespaces: run as root, or name `lint pure counters` only"
+            "packets, wire, cluster and counters load eBPF and make network namespaces: run as root, or name `lint pure` only"
         );
     }
     setup::tools()?;
@@ -77,9 +77,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if tiers != [Tier::Lint] {
         let programs = compile()?;
         test(&tiers, &programs)?;
-    }
-    if tiers.contains(&Tier::Counters) {
-        bench::counters()?;
+        if tiers.contains(&Tier::Counters) {
+            bench::counters()?;
+            for program in programs.iter().filter(|program| program.tier == Tier::Counters) {
+                bench::kernel_programs(&program.executable)?;
+            }
+        }
     }
     say(&format!("all good after {}", shown(started.elapsed())));
     Ok(())
@@ -216,17 +219,15 @@ fn compile() -> Result<Vec<Program>> {
 impl Program {
     fn from_artifact(artifact: &cargo_metadata::Artifact) -> Option<Self> {
         let executable = artifact.executable.as_ref()?;
-        let is_bench = artifact.target.kind.contains(&TargetKind::Bench);
-        if !artifact.profile.test || is_bench {
-            return None;
-        }
         let folder = artifact.manifest_path.parent()?;
         let package = package_name(&artifact.package_id.repr, folder.file_name()?);
-        let tier = tier_of(
-            &package,
-            &artifact.target.name,
-            artifact.target.kind.contains(&TargetKind::Test),
-        );
+        let is = |kind| artifact.target.kind.contains(&kind);
+        let tier = match (&*package, &*artifact.target.name) {
+            // One bench has a baseline.
+            ("pierhead-kernel", "programs") if is(TargetKind::Bench) => Tier::Counters,
+            _ if is(TargetKind::Bench) || !artifact.profile.test => return None,
+            (package, target) => tier_of(package, target, is(TargetKind::Test)),
+        };
         Some(Self {
             package,
             target: artifact.target.name.clone(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -543,6 +543,26 @@ impl Kernel {
         let classifier: &mut SchedClassifier = self.program(name)?;
         let fd = classifier.fd().map_err(KernelError::program(name))?;
         sys::test_run(fd, frame).map_err(KernelError::system("run a program on a frame"))
+    }
+
+    /// Runs the program that steers once, on the lookup of a socket for a first packet from `remote` to `local`, without one: what
+    /// it took and said, and whether it chose a socket. Linux 5.14.
+    ///
+    /// # Errors
+    /// When the two are of different families, or the kernel does not do it.
+    pub fn look_up(
+        &mut self,
+        transport: Transport,
+        remote: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<(sys::TestRun, bool), KernelError> {
+        let steer: &mut SkLookup = self.program(program::STEER)?;
+        let fd = steer.fd().map_err(KernelError::program(program::STEER))?;
+        let protocol = match transport {
+            Transport::Tcp => libc::IPPROTO_TCP,
+            Transport::Udp => libc::IPPROTO_UDP,
+        };
+        sys::test_lookup(fd, protocol, remote, local).map_err(KernelError::system("run a program on a lookup"))
     }
 
     fn attach_steer(&mut self) -> Result<(), KernelError> {

