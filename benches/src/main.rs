@@ -30,8 +30,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let plan = Plan::from_args(std::env::args().skip(1))?;
     cpu::raise_descriptors()?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = words.split_first()
+        && first == peers::FORWARD
+    {
+        return peers::forward(rest);
+    }
+    let plan = Plan::from_args(words.into_iter())?;
     for rig in rigs::named(&plan.rig)? {
         println!("== {}: {}", rig.name, rig.about);
         (rig.run)(&plan).with_context(|| format!("rig {}", rig.name))?;

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::peers::BARE;
+
 /// The words of the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -12,7 +14,7 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// Of each candidate in each round.
     pub(crate) seconds: Duration,
-    /// Which candidates, by name; all that the rig knows when empty.
+    /// Which candidates, by name; all that the rig knows but [`BARE`] when empty.
     pub(crate) peers: Vec<String>,
     /// Part of the title of the scenarios to run; all when empty.
     pub(crate) only: String,
@@ -71,7 +73,10 @@ impl Plan {
         Ok(known
             .iter()
             .copied()
-            .filter(|name| self.peers.is_empty() || self.peers.iter().any(|asked| asked == name))
+            .filter(|name| match self.peers.is_empty() {
+                true => *name != BARE,
+                false => self.peers.iter().any(|asked| asked == name),
+            })
             .collect())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Each configuration is a file in `benches/peers/`; words between at-signs are filled in here.
 
+mod bare;
 mod routes;
 
 use std::{
@@ -16,10 +17,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cpu;
 
+pub(crate) use bare::run as forward;
 pub(crate) use routes::http_route;
 
 /// All that route HTTP, in the order of tables.
 pub(crate) const ALL: [&str; 4] = ["pierhead", "nginx", "haproxy", "envoy"];
+
+/// Forwards and does nothing else: no candidate, but what is left to win. It has neither TLS nor two protocols.
+pub(crate) const BARE: &str = "bare";
+/// What rigs can take whose work it can do.
+pub(crate) const ALL_AND_BARE: [&str; 5] = ["pierhead", "nginx", "haproxy", "envoy", BARE];
+/// The word that makes this program one.
+pub(crate) const FORWARD: &str = "forward";
 
 /// Hosts × prefixes that every candidate routes.
 pub(crate) const HOSTS: usize = 250;
@@ -61,6 +70,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Whether it can take part in work that needs a proxy: TLS, or another protocol on each side.
+    pub(crate) fn is_proxy(&self) -> bool {
+        self.name != BARE
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -101,6 +115,8 @@ pub(crate) struct Site<'a> {
     pub(crate) backend: SocketAddr,
     /// gRPC over HTTP/2 with prior knowledge.
     pub(crate) grpc: SocketAddr,
+    /// Both again, which look for no forwarded headers: for [`BARE`].
+    pub(crate) plain: Option<[SocketAddr; 2]>,
     pub(crate) envoy: &'a Path,
     pub(crate) shape: Shape,
     /// Put before the program: `taskset` unless a rig says otherwise.
@@ -113,6 +129,7 @@ impl<'a> Site<'a> {
             directory,
             backend,
             grpc,
+            plain: None,
             envoy,
             shape: Shape::default(),
             under: ["taskset", "-c", &cpu::PROXY_CORE.to_string()]
@@ -127,7 +144,7 @@ impl<'a> Site<'a> {
     }
 
     fn start_one(&self, name: &'static str) -> Result<Peer> {
-        let number = ALL
+        let number = ALL_AND_BARE
             .iter()
             .position(|known| *known == name)
             .context("unknown candidate")?;
@@ -193,6 +210,12 @@ impl<'a> Site<'a> {
                 ];
                 (binary("pierhead")?, words.map(str::to_owned).to_vec())
             }
+            BARE => {
+                let [backend, grpc] = self.plain.context("backends that look for no forwarded headers")?;
+                let words = [clear, backend, h2c, grpc].map(|address| address.to_string());
+                let words = [FORWARD.to_owned()].into_iter().chain(words).collect();
+                (std::env::current_exe()?, words)
+            }
             other => bail!("unknown candidate {other}; known: {}", ALL.join(" ")),
         };
         let mut words = self.under.clone();
@@ -209,7 +232,8 @@ impl<'a> Site<'a> {
         let mut peer = Peer {
             name,
             clear,
-            tls,
+            // What has no TLS is not asked for it.
+            tls: if name == BARE { clear } else { tls },
             h2c,
             process,
         };

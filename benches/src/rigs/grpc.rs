@@ -18,7 +18,7 @@ use crate::{
 const UNARY: usize = 100;
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL, async |stage| {
+    stage::with(plan, &peers::ALL_AND_BARE, async |stage| {
         let mut book = Book::new("grpc", "gRPC");
         let tls = stage.pki.client(&[b"h2"], true)?;
         let message = grpc::framed(bodies::piece(0, UNARY));

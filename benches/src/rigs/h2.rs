@@ -51,7 +51,9 @@ pub(super) async fn scenario(
 ) -> Result<Scenario> {
     let mut scenario = Scenario::new(title, "request");
     for round in 0..=plan.rounds {
-        for peer in &stage.peers {
+        // HTTP/2 on both sides needs none.
+        let bare_can = tls.is_none() && matches!(call, Call::Grpc { .. });
+        for peer in stage.peers.iter().filter(|peer| bare_can || peer.is_proxy()) {
             let work = Work {
                 address: if tls.is_some() { peer.tls } else { peer.h2c },
                 connections: CONNECTIONS,

@@ -65,7 +65,7 @@ pub(super) const KINDS: &[Kind] = &[
 ];
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL, async |stage| {
+    stage::with(plan, &peers::ALL_AND_BARE, async |stage| {
         let mut book = Book::new("http", "HTTP/1.1 keep-alive");
         let tls = stage.pki.client(&[b"http/1.1"], true)?;
         for kind in KINDS {
@@ -92,7 +92,7 @@ async fn scenario(
     let requests = requests(kind, HOSTS);
     let mut scenario = Scenario::new(title, "request");
     for round in 0..=plan.rounds {
-        for peer in &stage.peers {
+        for peer in stage.peers.iter().filter(|peer| tls.is_none() || peer.is_proxy()) {
             let work = Work {
                 address: if tls.is_some() { peer.tls } else { peer.clear },
                 connections: kind.connections,

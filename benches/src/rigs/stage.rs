@@ -24,7 +24,8 @@ pub(crate) fn with(plan: &Plan, known: &[&'static str], rig: impl AsyncFnOnce(St
         let directory = tempfile::tempdir()?;
         let pki = Pki::make(directory.path())?;
         let (backend, grpc) = (backend::serve().await?, grpc::serve().await?);
-        let site = Site::new(directory.path(), backend, grpc, &plan.envoy);
+        let mut site = Site::new(directory.path(), backend, grpc, &plan.envoy);
+        site.plain = Some([backend::serve_plain().await?, grpc::serve_plain().await?]);
         let peers = site.start(&plan.candidates(known)?)?;
         rig(Stage {
             peers,

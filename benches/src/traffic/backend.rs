@@ -34,8 +34,17 @@ pub(crate) fn verdict() -> Result<()> {
 
 /// Serves on a loopback port of the system's choice, on the current local set.
 pub(crate) async fn serve() -> Result<SocketAddr> {
-    super::serve(|stream| async move {
-        if let Err(error) = connection(stream).await {
+    serve_with(true).await
+}
+
+/// The same, for who forwards only: requests come as the client sent them.
+pub(crate) async fn serve_plain() -> Result<SocketAddr> {
+    serve_with(false).await
+}
+
+async fn serve_with(forwarded: bool) -> Result<SocketAddr> {
+    super::serve(move |stream| async move {
+        if let Err(error) = connection(stream, forwarded).await {
             WRONG.fetch_add(1, Ordering::Relaxed);
             eprintln!("backend: {error:#}");
         }
@@ -44,7 +53,7 @@ pub(crate) async fn serve() -> Result<SocketAddr> {
 }
 
 /// Fails only for what a proxy did wrong, not when it closes.
-async fn connection(mut stream: TcpStream) -> Result<()> {
+async fn connection(mut stream: TcpStream, forwarded: bool) -> Result<()> {
     let mut buffer = Vec::with_capacity(64 * 1024);
     let mut out = Vec::with_capacity(4096);
     loop {
@@ -57,7 +66,7 @@ async fn connection(mut stream: TcpStream) -> Result<()> {
         let asked = Asked::read(buffer.get(..end).unwrap_or_default())?;
         let seen = SEEN.fetch_add(1, Ordering::Relaxed);
         // A sample, so that the check does not become the load.
-        if seen.is_multiple_of(256) {
+        if forwarded && seen.is_multiple_of(256) {
             check_forwarded(buffer.get(..end).unwrap_or_default())?;
         }
         buffer.drain(..end + 4);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::{RecvStream, SendStream, server};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -26,7 +26,16 @@ pub(crate) fn framed(payload: &[u8]) -> Bytes {
 
 /// Serves on a loopback port of the system's choice, on the current local set.
 pub(crate) async fn serve() -> Result<SocketAddr> {
-    super::serve(|stream| async move {
+    serve_with(true).await
+}
+
+/// The same, for who forwards only: calls come as the client sent them.
+pub(crate) async fn serve_plain() -> Result<SocketAddr> {
+    serve_with(false).await
+}
+
+async fn serve_with(forwarded: bool) -> Result<SocketAddr> {
+    super::serve(move |stream| async move {
         // A candidate that closes is no fault; a wrong request is seen by the client, as a reset.
         let Ok(mut connection) = server::Builder::new()
             .initial_window_size(1 << 20)
@@ -38,15 +47,20 @@ pub(crate) async fn serve() -> Result<SocketAddr> {
             return;
         };
         while let Some(Ok((request, respond))) = connection.accept().await {
-            spawn_local(answer(request, respond));
+            spawn_local(answer(request, respond, forwarded));
         }
     })
     .await
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: server::SendResponse<Bytes>) {
+async fn answer(request: Request<RecvStream>, mut respond: server::SendResponse<Bytes>, forwarded: bool) {
     let (parts, body) = request.into_parts();
-    let said = call(&parts, body).await;
+    let added = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+    let missing = added.iter().find(|name| !parts.headers.contains_key(**name));
+    let said = match missing.filter(|_| forwarded) {
+        Some(name) => Err(anyhow!("a call without {name}")),
+        None => call(&parts, body).await,
+    };
     let Ok((messages, message)) = said.inspect_err(|error| eprintln!("gRPC backend: {error:#}")) else {
         respond.send_reset(h2::Reason::INTERNAL_ERROR);
         return;
@@ -69,9 +83,6 @@ async fn answer(request: Request<RecvStream>, mut respond: server::SendResponse<
 
 /// What to answer: how many times which message.
 async fn call(parts: &http::request::Parts, mut body: RecvStream) -> Result<(usize, Bytes)> {
-    for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
-        ensure!(parts.headers.contains_key(name), "a call without {name}");
-    }
     let mut message = BytesMut::new();
     while let Some(data) = body.data().await {
         let data = data?;
