@@ -11,7 +11,7 @@ use crate::{
     peers::{self, HOSTS, Peer},
     plan::Plan,
     report::{Book, Sample, Scenario, latencies},
-    rigs::stage::{self, Stage},
+    rigs::stage,
     traffic::{
         Until, backend,
         closed::{self, Work},
@@ -21,23 +21,24 @@ use crate::{
 };
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL, async |stage| {
+    stage::with(plan, &peers::ALL_AND_BARE, async |stage| {
         let mut book = Book::new("latency", "Latency of small HTTP/1.1 requests in open loop");
         let tls = stage.pki.client(&[b"http/1.1"], true)?;
         let small = requests(KINDS.first().context("a kind")?, HOSTS);
         for (how, config) in [("clear", None), ("TLS 1.3", Some(&tls))] {
-            let capacities = capacities(plan, &stage, &small, config).await?;
+            let peers = stage.peers.iter().filter(|peer| config.is_none() || peer.is_proxy());
+            let peers: Vec<&Peer> = peers.collect();
+            let capacities = capacities(plan, &peers, &small, config).await?;
             // Half of what the slowest manages; then, without it, half of what the next manages.
             let mut sorted: Vec<f64> = capacities.iter().map(|(_, capacity)| *capacity).collect();
             sorted.sort_by(f64::total_cmp);
             for slowest in sorted.iter().take(2) {
                 let rate = slowest / 2.0;
-                let able: Vec<&Peer> = stage
-                    .peers
+                let able: Vec<&Peer> = peers
                     .iter()
                     .zip(&capacities)
                     .filter(|(_, (_, capacity))| capacity >= slowest)
-                    .map(|(peer, _)| peer)
+                    .map(|(peer, _)| *peer)
                     .collect();
                 let title = format!("{how}, {rate:.0} requests/s");
                 if plan.wants(&title) {
@@ -67,12 +68,12 @@ fn work(peer: &Peer, requests: &Rc<[Request]>, tls: Option<&Arc<ClientConfig>>) 
 /// What each candidate answers in a second, in closed loop.
 async fn capacities(
     plan: &Plan,
-    stage: &Stage,
+    peers: &[&Peer],
     requests: &Rc<[Request]>,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Vec<(&'static str, f64)>> {
     let mut found = Vec::new();
-    for peer in &stage.peers {
+    for peer in peers {
         let work = work(peer, requests, tls);
         // The first run warms up.
         closed::run(&work, Until::Passed(Duration::from_millis(500)))

@@ -93,6 +93,25 @@ pub(super) struct Way {
     pub(super) net: Net,
 }
 
+/// What is pinned stays when the program ends, for its successor; here there is none.
+impl Drop for Way {
+    fn drop(&mut self) {
+        if !matches!(self.kind, Kind::Full | Kind::Steer) {
+            return;
+        }
+        self.gate = None;
+        let uninstall = || -> Result<std::process::Output> {
+            let mut command = Command::new(peers::binary("pierhead")?);
+            Ok(self.net.node.enter(|| command.arg("uninstall").output())??)
+        };
+        match uninstall() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => eprintln!("pierhead uninstall: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => eprintln!("pierhead uninstall: {error:#}"),
+        }
+    }
+}
+
 impl Way {
     /// Lays it out with so many ports of UDP, for so many flows at once.
     pub(super) fn lay(kind: Kind, binds: u16, flows: usize) -> Result<Self> {
