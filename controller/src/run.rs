@@ -145,6 +145,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
     let part = Part {
         client: client.clone(),
         elects: !is_local,
+        elected: leader.clone(),
         leader: decides,
         standings: seen,
         handover: Arc::clone(&handover),
@@ -158,8 +159,7 @@ pub async fn run(options: Options) -> Result<Running, RunError> {
         published: source.subscribe(),
         snapshots: source.snapshots(),
         nodes: nodes.clone(),
-        leader: leader.clone(),
-        decides: source.decides(),
+        turn: source.turn(),
         standings,
         handover,
         controller,

@@ -24,6 +24,6 @@ pub use self::source::{ClusterSource, SourceOptions};
 pub(crate) use self::connect::connect;
 pub(crate) use self::kinds::Source;
 pub(crate) use self::object::{FIELD_MANAGER, Standing};
-pub(crate) use self::source::{Handover, Part};
+pub(crate) use self::source::{Handover, Part, Turn};
 pub(crate) use self::store::Standings;
 pub(crate) use self::watched::watched;

@@ -34,6 +34,8 @@ const BURST: Duration = Duration::from_millis(50);
 const REST: Duration = BURST;
 /// How often to translate again without a change, so that certificates are seen to expire.
 const REFRESH: Duration = Duration::from_secs(3600);
+/// How often at most a replica translates that does not lead: nobody reads it, until it leads.
+const STANDBY: Duration = Duration::from_secs(1);
 /// What a source is started with.
 pub struct SourceOptions {
     /// A file as kubectl uses it; `None`: the cluster this pod runs in, or the user's own kubeconfig.
@@ -51,6 +53,7 @@ pub struct ClusterSource {
     published: watch::Receiver<Arc<Published>>,
     snapshots: watch::Receiver<Option<Numbered>>,
     decides: watch::Receiver<bool>,
+    turn: watch::Receiver<Turn>,
     _engine: Engine,
 }
 
@@ -61,9 +64,30 @@ pub(crate) enum Signal {
     Nodes(Arc<Nodes>),
     /// By which the world reaches the nodes.
     Hosts(Hosts),
-    /// Whether this replica decides.
+    /// Whether this replica has the Lease.
+    Elected(bool),
+    /// Whether it decides too.
     Leader(bool),
     Stop,
+}
+
+/// What a replica may write of what it published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Turn {
+    Nothing,
+    /// It has the Lease, and does not know the nodes yet: what does not speak of them.
+    WithoutNodes,
+    Everything,
+}
+
+impl Turn {
+    pub(crate) fn of(elected: bool, decides: bool) -> Self {
+        match (elected, decides) {
+            (false, _) => Self::Nothing,
+            (true, false) => Self::WithoutNodes,
+            (true, true) => Self::Everything,
+        }
+    }
 }
 
 /// Taken while objects that were seen and what they came to are passed on, and while both are received: whoever has one of them
@@ -83,6 +107,9 @@ pub(crate) struct Part {
     pub(crate) client: Client,
     /// Nodes in other places announce addresses; `false`: the one node is in this process.
     pub(crate) elects: bool,
+    /// Whether this replica has the Lease.
+    pub(crate) elected: watch::Receiver<bool>,
+    /// Whether it decides too.
     pub(crate) leader: watch::Receiver<bool>,
     pub(crate) standings: async_mpsc::UnboundedSender<Vec<Standings>>,
     pub(crate) handover: Arc<Handover>,
@@ -101,6 +128,7 @@ impl ClusterSource {
         let part = Part {
             client,
             elects: false,
+            elected: watch::channel(true).1,
             leader: watch::channel(true).1,
             standings: async_mpsc::unbounded_channel().0,
             handover: Arc::default(),
@@ -113,12 +141,14 @@ impl ClusterSource {
         let (first, published) = oneshot::channel();
         let snapshots = part.snapshots.subscribe();
         let (decided, decides) = watch::channel(false);
-        let engine = Engine::start(options, part, first, decided)?;
+        let (turns, turn) = watch::channel(Turn::Nothing);
+        let engine = Engine::start(options, part, first, (decided, turns))?;
         let published = published.await.map_err(|_| StartError::Ended)?;
         Ok(Self {
             published,
             snapshots,
             decides,
+            turn,
             _engine: engine,
         })
     }
@@ -126,6 +156,11 @@ impl ClusterSource {
     /// Whether what is published was made by a replica that leads: only then may it be written to the cluster.
     pub(crate) fn decides(&self) -> watch::Receiver<bool> {
         self.decides.clone()
+    }
+
+    /// What of it may be written.
+    pub(crate) fn turn(&self) -> watch::Receiver<Turn> {
+        self.turn.clone()
     }
 
     /// The latest configuration, and every later one.
@@ -152,10 +187,11 @@ impl Engine {
         options: SourceOptions,
         part: Part,
         first: First,
-        decided: watch::Sender<bool>,
+        (decided, turns): (watch::Sender<bool>, watch::Sender<Turn>),
     ) -> Result<Self, StartError> {
         let (signal, signals) = mpsc::channel();
         let mut nodes = options.nodes;
+        let mut elected = part.elected;
         let mut leader = part.leader;
         let present = Arc::clone(&nodes.borrow_and_update());
         let leads = *leader.borrow_and_update();
@@ -167,11 +203,13 @@ impl Engine {
             hosts: None,
             holders: Holders::default(),
             elects: part.elects,
+            elected: *elected.borrow_and_update(),
             addresses: Addresses::default(),
             shown: Addresses::default(),
             leads,
             sent: false,
             decided,
+            turns,
             standings: part.standings,
             handover: part.handover,
             first: Some(first),
@@ -191,6 +229,7 @@ impl Engine {
             })?;
         let mut tasks = JoinSet::new();
         tasks.spawn(tell(nodes, signal.clone(), Signal::Nodes));
+        tasks.spawn(tell(elected, signal.clone(), Signal::Elected));
         tasks.spawn(tell(leader, signal.clone(), Signal::Leader));
         tasks.spawn(hosts::follow(
             part.client.clone(),
@@ -245,10 +284,12 @@ struct Translator {
     shown: Addresses,
     holders: Holders,
     elects: bool,
+    elected: bool,
     leads: bool,
     /// Since it leads, a snapshot has gone to the nodes.
     sent: bool,
     decided: watch::Sender<bool>,
+    turns: watch::Sender<Turn>,
     standings: async_mpsc::UnboundedSender<Vec<Standings>>,
     handover: Arc<Handover>,
     first: Option<First>,
@@ -280,6 +321,10 @@ impl Translator {
             if !self.store.is_synced() || self.hosts.is_none() {
                 continue;
             }
+            // What it has seen is kept for the next translation: neither is of use without the other.
+            if self.dirty && self.rests() {
+                continue;
+            }
             if self.dirty && self.collect(signals) {
                 return;
             }
@@ -303,8 +348,16 @@ impl Translator {
 
     fn wait(&self) -> Duration {
         let now = Instant::now();
-        let next = self.next_address().map_or(self.refresh, |at| at.min(self.refresh));
+        let mut next = self.next_address().map_or(self.refresh, |at| at.min(self.refresh));
+        if self.dirty && self.rests() {
+            next = next.min(self.ended + STANDBY);
+        }
         next.saturating_duration_since(now)
+    }
+
+    /// Whether somebody else leads, and what changed can wait.
+    fn rests(&self) -> bool {
+        self.elects && !self.elected && self.published.is_some() && self.ended.elapsed() < STANDBY
     }
 
     fn look_at_the_clock(&mut self) {
@@ -355,12 +408,23 @@ impl Translator {
                 }
                 self.count_addresses();
             }
+            Signal::Elected(elected) => {
+                self.dirty |= self.elected != elected;
+                self.elected = elected;
+                if !elected {
+                    self.turns.send_replace(Turn::Nothing);
+                }
+            }
             Signal::Leader(leads) => {
                 self.dirty |= self.leads != leads;
                 self.leads = leads;
                 self.sent &= leads || !self.elects;
                 if !leads {
                     self.decided.send_replace(false);
+                    self.turns.send_if_modified(|turn| {
+                        let left = Turn::WithoutNodes.min(*turn);
+                        std::mem::replace(turn, left) != left
+                    });
                     self.holders.forget();
                 }
                 if !leads && self.elects {
@@ -434,6 +498,9 @@ impl Translator {
         let leads = self.leads;
         self.decided
             .send_if_modified(|decided| std::mem::replace(decided, leads) != leads);
+        let turn = Turn::of(self.elected, leads);
+        self.turns
+            .send_if_modified(|before| std::mem::replace(before, turn) != turn);
     }
 
     fn publish(&mut self, translation: Translation, last: Option<&Published>, took: Duration) {

@@ -18,7 +18,7 @@ use super::overlay::Truth;
 use super::plan::{Context, Write, plan};
 use super::queue::{Ended, Queue};
 use super::{Key, change};
-use crate::cluster::{FIELD_MANAGER, Handover, Source, Standing, Standings};
+use crate::cluster::{FIELD_MANAGER, Handover, Source, Standing, Standings, Turn};
 use crate::counters::{Counters, count};
 use crate::nodes::Nodes;
 use crate::publish::Numbered;
@@ -37,10 +37,7 @@ pub(crate) struct Inputs {
     pub(crate) published: watch::Receiver<Arc<Published>>,
     pub(crate) snapshots: watch::Receiver<Option<Numbered>>,
     pub(crate) nodes: watch::Receiver<Arc<Nodes>>,
-    /// Whether this replica has the Lease: it alone writes.
-    pub(crate) leader: watch::Receiver<bool>,
-    /// Whether it decides too, since the nodes have come over.
-    pub(crate) decides: watch::Receiver<bool>,
+    pub(crate) turn: watch::Receiver<Turn>,
     pub(crate) standings: mpsc::UnboundedReceiver<Vec<Standings>>,
     pub(crate) handover: Arc<Handover>,
     /// Our `controllerName`, as it stands in routes' statuses.
@@ -48,33 +45,6 @@ pub(crate) struct Inputs {
     pub(crate) counters: Arc<Counters>,
     /// Objects whose status the API server refuses, and what nodes refuse: for events.
     pub(crate) problems: watch::Sender<Arc<Vec<Problem>>>,
-}
-
-/// What this replica may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
-    Nothing,
-    /// It leads, and does not know the nodes yet: of routes and policies is written what it says, for that does not speak of nodes.
-    WithoutNodes,
-    Everything,
-}
-
-impl Turn {
-    fn of(leads: bool, decides: bool) -> Self {
-        match (leads, decides) {
-            (false, _) => Self::Nothing,
-            (true, false) => Self::WithoutNodes,
-            (true, true) => Self::Everything,
-        }
-    }
-
-    fn may_write(self, key: &Key) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::WithoutNodes => !depends_on_nodes(key),
-            Self::Everything => true,
-        }
-    }
 }
 
 /// Why a write did not happen.
@@ -115,8 +85,7 @@ pub(crate) async fn run(inputs: Inputs) {
         mut published,
         mut snapshots,
         mut nodes,
-        mut leader,
-        mut decides,
+        turn: mut turns,
         mut standings,
         handover,
         controller,
@@ -136,7 +105,7 @@ pub(crate) async fn run(inputs: Inputs) {
         nodes: Arc::clone(&nodes.borrow_and_update()),
         truth: Truth::default(),
         hold: Hold::new(now),
-        turn: Turn::of(*leader.borrow_and_update(), *decides.borrow_and_update()),
+        turn: *turns.borrow_and_update(),
         standings: BTreeMap::new(),
         written: BTreeMap::new(),
         queue: Queue::new(MOST),
@@ -151,12 +120,11 @@ pub(crate) async fn run(inputs: Inputs) {
         tokio::select! {
             // What should be said is known before what is said now is looked at.
             biased;
-            changed = async { tokio::select! { it = leader.changed() => it, it = decides.changed() => it } } => {
+            changed = turns.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                let turn = Turn::of(*leader.borrow_and_update(), *decides.borrow_and_update());
-                writer.take_turn(turn);
+                writer.take_turn(*turns.borrow_and_update());
             }
             batch = standings.recv() => {
                 let Some(batch) = batch else { return };
@@ -194,6 +162,15 @@ pub(crate) async fn run(inputs: Inputs) {
             }
             () = sleep_until(due), if due.is_some() => {}
         }
+    }
+}
+
+/// What nodes have a say in is written only by who knows them.
+fn may_write(turn: Turn, key: &Key) -> bool {
+    match turn {
+        Turn::Nothing => false,
+        Turn::WithoutNodes => !depends_on_nodes(key),
+        Turn::Everything => true,
     }
 }
 
@@ -236,7 +213,7 @@ impl Writer {
 
     fn touch(&mut self, key: Key, now: Instant) {
         // What may not be written need not be remembered: whoever may write more looks at everything.
-        if self.turn.may_write(&key) {
+        if may_write(self.turn, &key) {
             self.queue.touch(key, now);
         }
     }
@@ -323,7 +300,7 @@ impl Writer {
             && let Some(key) = self.queue.next(now)
         {
             // Its write ended after we ceased to decide.
-            if !self.turn.may_write(&key) {
+            if !may_write(self.turn, &key) {
                 self.queue.end(key, Ended::Well, now);
                 continue;
             }
@@ -520,7 +497,7 @@ mod tests {
     fn what_nodes_have_a_say_in_is_written_only_by_who_decides() {
         let may = |leads, decides, kind| {
             let name = ObjectName::new("ns", "name");
-            Turn::of(leads, decides).may_write(&Key { kind, name })
+            may_write(Turn::of(leads, decides), &Key { kind, name })
         };
         for kind in ["HTTPRoute", "TCPRoute", "GatewayClass", "BackendTLSPolicy"] {
             assert!(may(true, true, kind) && may(true, false, kind), "{kind}");

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pierhead_controller::run::{Options, Serving, run};
@@ -53,6 +53,42 @@ fn routes_have_their_status_before_anything_is_decided_and_gateways_have_not() {
         assert!(!is_ours("gateway", "gw"), "the Gateway's is not known yet");
         assert!(running.snapshots().borrow().is_none(), "nothing is decided");
         eventually(SOON, "the Gateway has its status too", || is_ours("gateway", "gw"));
+        running.stop().await;
+    });
+}
+
+/// Nobody reads what it translates, so it need not keep up with each change; what it writes when it leads is of the last.
+#[test]
+fn who_does_not_lead_translates_once_a_second() {
+    let server = ApiServer::start();
+    server.install_crds(&[]);
+    server.apply(BASE);
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE, "namespace": NAMESPACE},
+        "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 600, "renewTime": "2126-11-27T00:00:00.000000Z"},
+    });
+    server.apply(&lease.to_string());
+    let options = options(&server);
+    let counters = Arc::clone(&options.counters);
+    let translations = || counters.values().translations;
+    runtime().block_on(async {
+        let running = run(options).await.expect("a controller");
+        let (before, start) = (translations(), Instant::now());
+        for edit in 0..20 {
+            server.apply(&route("r", &format!("e{edit}.example")));
+        }
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let most = start.elapsed().as_secs() + 1;
+        let translated = translations() - before;
+        assert!((1..=most).contains(&translated), "{translated} in {most} s");
+        assert!(!*running.leader().borrow());
+        server.kubectl(&["delete", "lease", "-n", NAMESPACE, LEASE]);
+        server.apply(&route("r", "last.example"));
+        eventually(SOON, "the route has the status of its last edit", || {
+            let route = server.get("httproute", "default", "r").unwrap_or_default();
+            let of = &route["status"]["parents"][0]["conditions"][0]["observedGeneration"];
+            of.is_u64() && *of == route["metadata"]["generation"]
+        });
         running.stop().await;
     });
 }
