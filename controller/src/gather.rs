@@ -21,7 +21,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(crate) struct Signs {
     /// Whether this replica has the Lease.
     pub(crate) leader: watch::Receiver<bool>,
-    /// When the last leader answered last, if it died.
+    /// When the last leader answered last, if it died, or since when this one leads, if nothing is known of another; `None`: it gave
+    /// the Lease back.
     pub(crate) orphaned: watch::Receiver<Option<std::time::Instant>>,
     /// `None`: there is one node, and it is here.
     pub(crate) nodes: Option<watch::Receiver<Arc<Nodes>>>,

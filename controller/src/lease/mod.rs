@@ -47,7 +47,8 @@ pub(crate) struct Candidacy {
 #[derive(Debug)]
 pub(crate) struct Leads {
     pub(crate) leads: watch::Sender<bool>,
-    /// When the last leader is known to have been alive last, where it died and this one took its place. Set before the other.
+    /// Since when nodes can have been looking for another leader, at the latest. `None`: the last one gave the Lease back, and told
+    /// the nodes so. Set before the other.
     pub(crate) orphaned: watch::Sender<Option<Instant>>,
 }
 
@@ -99,6 +100,22 @@ struct Race {
     leads: Leads,
     /// In a row.
     failures: u32,
+}
+
+/// Whether its last holder gave it back.
+fn is_given_back(lease: &Lease) -> bool {
+    let spec = lease.spec.as_ref();
+    let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
+    spec.is_some() && holder.is_none_or(str::is_empty)
+}
+
+/// See [`Leads::orphaned`]. Who starts, and finds a Lease of its own or none, knows nothing of the leader before: nodes may have
+/// been without one for long, and try ever more rarely.
+fn orphaned(given_back: bool, alive: Option<Instant>, now: Instant) -> Option<Instant> {
+    match given_back {
+        true => None,
+        false => Some(alive.unwrap_or(now)),
+    }
 }
 
 /// What came of a turn.
@@ -169,6 +186,7 @@ impl Race {
         let Step::Take(spec) = step else {
             return Ok(Outcome::Waiting);
         };
+        let given_back = found.as_ref().is_some_and(is_given_back);
         let lease = Lease {
             metadata: self.metadata(found.as_ref()),
             spec: Some(*spec),
@@ -184,8 +202,8 @@ impl Race {
                 count(&self.candidacy.counters.lease_renewals);
                 self.candidate.took(written.spec.unwrap_or_default(), now);
                 if !led {
-                    let alive = seen.answered.max(renewed);
-                    self.leads.orphaned.send_replace(other.and(alive));
+                    let alive = other.and(seen.answered.max(renewed));
+                    self.leads.orphaned.send_replace(orphaned(given_back, alive, now));
                 }
                 self.witness.ask(None);
                 Ok(Outcome::Written)
@@ -259,5 +277,41 @@ impl Race {
         };
         let written = api.replace(&candidacy.lease, &PostParams::default(), &lease).await;
         written.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::coordination::v1::LeaseSpec;
+
+    use super::*;
+
+    #[test]
+    fn nodes_are_waited_for_less_only_after_a_lease_that_was_given_back() {
+        let now = Instant::now();
+        let before = now.checked_sub(Duration::from_secs(1));
+        let held_by = |holder: Option<&str>| Lease {
+            spec: Some(LeaseSpec {
+                holder_identity: holder.map(str::to_owned),
+                ..LeaseSpec::default()
+            }),
+            ..Lease::default()
+        };
+        let of = |lease: Option<Lease>, alive| orphaned(lease.as_ref().is_some_and(is_given_back), alive, now);
+        assert_eq!(of(Some(held_by(Some(""))), None), None, "given back");
+        assert_eq!(of(Some(held_by(None)), None), None, "given back");
+        assert_eq!(of(Some(held_by(Some("another"))), before), before, "another died");
+        assert_eq!(
+            of(Some(held_by(Some("another"))), None),
+            Some(now),
+            "nobody saw it alive"
+        );
+        assert_eq!(
+            of(Some(held_by(Some("this"))), None),
+            Some(now),
+            "this one, before it was started again"
+        );
+        assert_eq!(of(Some(Lease::default()), None), Some(now), "an empty one");
+        assert_eq!(of(None, None), Some(now), "the first of all");
     }
 }

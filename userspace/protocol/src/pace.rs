@@ -58,6 +58,9 @@ pub const RESTART: Duration = ms(1000);
 
 /// A node that lost its controller tries again after one and a half of this at most, …
 pub const RETRY: Duration = ms(100);
+/// The same when nobody answers for long. Not longer: a node that was cut off, and is not any more, answers for addresses that are
+/// another's by now until it hears so.
+pub const LAST_RETRY: Duration = ms(1000);
 /// … and, when a replica does not answer, another one after so long.
 pub const STAGGER: Duration = ms(150);
 
@@ -73,7 +76,8 @@ pub const ASK: Duration = ms(400);
 pub const ASKED: u32 = 2;
 
 /// From a leader's last answer until the nodes that had it have come to the next: until the next question, they notice, try
-/// again, and shake hands.
+/// again, and shake hands. Where nothing is known of a leader before, for all replicas died at once, from when one leads: nodes
+/// may have been without one for long.
 pub const COMING: Duration = ms(1750);
 /// The same where the last leader gave the Lease back, and told the nodes so.
 pub const HANDOVER: Duration = ms(1000);
@@ -90,6 +94,7 @@ const _: () = assert!(COMING.as_millis() + TO_THE_OTHER_NODE <= PROMISE);
 const _: () = assert!(LOOK.as_millis() + SUSPICION.as_millis() + WRITING <= COMING.as_millis());
 const _: () = assert!(LOOK.as_millis() + ASKED as u128 * ASK.as_millis() <= SUSPICION.as_millis());
 const _: () = assert!(RENEWAL.as_millis() < SUSPICION.as_millis());
+const _: () = assert!(LAST_RETRY.as_millis() * 3 / 2 + STAGGER.as_millis() + SHAKING_HANDS <= COMING.as_millis());
 const _: () = assert!(
     LOOK.as_millis() + NODE_PING.ms() + RETRY.as_millis() * 3 / 2 + STAGGER.as_millis() + SHAKING_HANDS
         <= COMING.as_millis()

@@ -6,8 +6,7 @@ use std::time::Duration;
 use pierhead_protocol::pace;
 
 const FIRST: Duration = pace::RETRY;
-/// Not longer: a node that was cut off, and is not any more, answers for addresses that are another's by now until it hears so.
-const LAST: Duration = Duration::from_secs(1);
+const LAST: Duration = pace::LAST_RETRY;
 
 #[derive(Debug)]
 pub(super) struct Backoff {
