@@ -202,8 +202,10 @@ impl Race {
                 count(&self.candidacy.counters.lease_renewals);
                 self.candidate.took(written.spec.unwrap_or_default(), now);
                 if !led {
-                    let alive = other.and(seen.answered.max(renewed));
-                    self.leads.orphaned.send_replace(orphaned(given_back, alive, now));
+                    let alive = seen.answered.max(renewed);
+                    self.leads
+                        .orphaned
+                        .send_replace(orphaned(given_back, other.and(alive), now));
                 }
                 self.witness.ask(None);
                 Ok(Outcome::Written)
