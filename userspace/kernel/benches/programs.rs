@@ -34,9 +34,9 @@ const CLIENT: &str = "203.0.113.5:40000";
 const REFERENCE: &str = "reference";
 const REFERENCE_ROUNDS: i32 = 500;
 
-/// How many times what it was something may take. Wide, for caches are others' too: it is for what grows with the binds, or is done
-/// twice.
-const MARGIN: f64 = 2.0;
+/// How many times what it was something may take. Wide: beside what only computes, machines differ by more than two in what memory
+/// takes, and caches are others' too. It is for what grows with the binds; what a program grows by itself, the verifier counts.
+const MARGIN: f64 = 5.0;
 /// How often it may be measured again before it is said to be slower.
 const TRIES: usize = 2;
 
