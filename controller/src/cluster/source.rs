@@ -322,7 +322,7 @@ impl Translator {
                 continue;
             }
             // What it has seen is kept for the next translation: neither is of use without the other.
-            if self.dirty && self.rests() {
+            if self.rests() {
                 continue;
             }
             if self.dirty && self.collect(signals) {
@@ -349,15 +349,16 @@ impl Translator {
     fn wait(&self) -> Duration {
         let now = Instant::now();
         let mut next = self.next_address().map_or(self.refresh, |at| at.min(self.refresh));
-        if self.dirty && self.rests() {
+        if self.rests() {
             next = next.min(self.ended + STANDBY);
         }
         next.saturating_duration_since(now)
     }
 
-    /// Whether somebody else leads, and what changed can wait.
+    /// Whether something changed that can wait, since somebody else leads.
     fn rests(&self) -> bool {
-        self.elects && !self.elected && self.published.is_some() && self.ended.elapsed() < STANDBY
+        let stands_by = self.elects && !self.elected;
+        self.dirty && stands_by && self.published.is_some() && self.ended.elapsed() < STANDBY
     }
 
     fn look_at_the_clock(&mut self) {
