@@ -122,6 +122,8 @@ async fn count(plan: &Plan, name: &'static str) -> Result<BTreeMap<String, f64>>
         "valgrind".to_owned(),
         "--tool=callgrind".to_owned(),
         "--trace-children=yes".to_owned(),
+        // Else only the first of several dumps has all names.
+        "--compress-strings=no".to_owned(),
         format!("--callgrind-out-file={}.%p", out.display()),
     ];
     let peer = site.start(&[name])?.pop().context("a candidate")?;
