@@ -58,14 +58,6 @@ pub(crate) const fn is_token(byte: u8) -> bool {
     CLASSES[byte as usize] & TOKEN != 0
 }
 
-pub(crate) const fn is_target(byte: u8) -> bool {
-    CLASSES[byte as usize] & TARGET != 0
-}
-
-pub(crate) const fn is_host(byte: u8) -> bool {
-    CLASSES[byte as usize] & HOST != 0
-}
-
 /// `field-vchar`, SP or HTAB.
 pub(crate) const fn is_value(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
@@ -75,46 +67,62 @@ pub(crate) const fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
+/// Index of the first byte at or after `from` that is not of `class`; `bytes.len()` when there is none.
+fn class_end(bytes: &[u8], from: usize, class: u8) -> usize {
+    let mut rest = &bytes[from..];
+    // Eight with one question, as long as all of them belong.
+    let belong = |eight: &[u8; 8]| eight.iter().fold(class, |all, &byte| all & CLASSES[usize::from(byte)]) != 0;
+    while let Some((eight, after)) = rest.split_first_chunk()
+        && belong(eight)
+    {
+        rest = after;
+    }
+    if rest.len() < 8 && bytes[from..].last_chunk().is_some_and(belong) {
+        return bytes.len();
+    }
+    let end = rest.iter().position(|&byte| CLASSES[usize::from(byte)] & class == 0);
+    bytes.len() - rest.len() + end.unwrap_or(rest.len())
+}
+
 /// Index of the first byte at or after `from` that may not stand in a token; `bytes.len()` when there is none.
 pub(crate) fn token_end(bytes: &[u8], from: usize) -> usize {
-    bytes[from..]
-        .iter()
-        .position(|&b| !is_token(b))
-        .map_or(bytes.len(), |at| from + at)
+    class_end(bytes, from, TOKEN)
 }
 
 /// Index of the first byte at or after `from` that may not stand in a request target.
 pub(crate) fn target_end(bytes: &[u8], from: usize) -> usize {
-    bytes[from..]
-        .iter()
-        .position(|&b| !is_target(b))
-        .map_or(bytes.len(), |at| from + at)
+    class_end(bytes, from, TARGET)
+}
+
+/// Index of the first byte that may not stand in a host name.
+pub(crate) fn host_end(bytes: &[u8]) -> usize {
+    class_end(bytes, 0, HOST)
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// Index of the first byte at or after `from` that may not stand in a field value.
-pub(crate) fn value_end(bytes: &[u8], mut from: usize) -> usize {
-    while let Some(word) = bytes.get(from..).and_then(|rest| rest.first_chunk::<8>()) {
+#[inline]
+pub(crate) fn value_end(bytes: &[u8], from: usize) -> usize {
+    let mut rest = &bytes[from..];
+    while let Some((word, after)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*word);
-        let del = word ^ (ONES * 0x7f);
         // Eight bytes at once: below 0x20, or 0x7f. Borrows spoil only lanes above the first hit.
-        let hits = ((word.wrapping_sub(ONES * 0x20) & !word) | (del.wrapping_sub(ONES) & !del)) & HIGH;
-        if hits == 0 {
-            from += 8;
-            continue;
+        let low = word.wrapping_sub(ONES * 0x20);
+        let del = (word & !HIGH) + ONES;
+        let hits = (low | del) & !word & HIGH;
+        rest = after;
+        if hits != 0 {
+            let at = bytes.len() - after.len() - 8 + hits.trailing_zeros() as usize / 8;
+            if bytes[at] != b'\t' {
+                return at;
+            }
+            rest = &bytes[at + 1..];
         }
-        from += hits.trailing_zeros() as usize / 8;
-        if bytes[from] != b'\t' {
-            return from;
-        }
-        from += 1;
     }
-    bytes[from..]
-        .iter()
-        .position(|&b| !is_value(b))
-        .map_or(bytes.len(), |at| from + at)
+    let end = rest.iter().position(|&byte| !is_value(byte)).unwrap_or(rest.len());
+    bytes.len() - rest.len() + end
 }
 
 /// Index of the first colon among the first 40 bytes, as far as they come in whole words: a quick look for what is
@@ -186,6 +194,26 @@ mod tests {
                 for from in 0..=at {
                     let expected = (from..24).find(|&i| !is_value(bytes[i])).unwrap_or(24);
                     assert_eq!(value_end(&bytes, from), expected, "byte {byte:#x} at {at} from {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn class_end_agrees_with_the_bytewise_definition() {
+        for byte in 0..=255u8 {
+            for len in 0..20 {
+                for at in 0..len {
+                    let mut bytes = vec![b'a'; len];
+                    bytes[at] = byte;
+                    for from in 0..=len {
+                        let expected = (from..len).find(|&i| !is_token(bytes[i])).unwrap_or(len);
+                        assert_eq!(
+                            token_end(&bytes, from),
+                            expected,
+                            "byte {byte:#x} at {at} of {len} from {from}"
+                        );
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::{Known, Name, Value, chars, known};
+use crate::{Known, KnownSet, Name, Value, chars, known};
 
 /// Set when the line was removed.
 const DEAD: u8 = 1;
@@ -42,7 +42,13 @@ impl Field {
     }
 
     const fn bit(&self) -> u128 {
-        if self.known == UNKNOWN { 0 } else { 1 << self.known }
+        // Cheaper than a shift of 128 bits.
+        let bit = 1_u64 << (self.known & 63);
+        match self.known {
+            0..64 => bit as u128,
+            64..128 => (bit as u128) << 64,
+            _ => 0,
+        }
     }
 
     /// With its CRLF; only meaningful for a `PLAIN` line.
@@ -64,6 +70,8 @@ pub struct Headers {
     /// Bits of known names that may be there more than once; a clear bit means at most once.
     repeated: u128,
     live: u32,
+    /// Set when the buffer holds anything but the lines as they are to be written.
+    scattered: bool,
 }
 
 /// One field of a block.
@@ -84,6 +92,7 @@ pub struct Values<'s, 'n> {
 impl<'s> Iterator for Values<'s, '_> {
     type Item = &'s [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'s [u8]> {
         let at = self.headers.find(self.name, self.from)?;
         // Spares the look through the rest for a name that stands there once.
@@ -106,6 +115,7 @@ pub struct Members<'s, 'n> {
 impl<'s> Iterator for Members<'s, '_> {
     type Item = &'s [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'s [u8]> {
         loop {
             let text = match self.rest.take() {
@@ -140,6 +150,7 @@ impl Headers {
             present: 0,
             repeated: 0,
             live: 0,
+            scattered: false,
         }
     }
 
@@ -151,6 +162,7 @@ impl Headers {
             present: 0,
             repeated: 0,
             live: 0,
+            scattered: false,
         }
     }
 
@@ -161,6 +173,7 @@ impl Headers {
         self.present = 0;
         self.repeated = 0;
         self.live = 0;
+        self.scattered = false;
     }
 
     /// Number of fields.
@@ -208,6 +221,7 @@ impl Headers {
 
     /// The comma-separated members of all fields of that name, trimmed, without empty ones. Knows nothing of quoted
     /// strings: for lists of tokens.
+    #[inline]
     pub fn members<'s, 'n>(&'s self, name: impl Into<Name<'n>>) -> Members<'s, 'n> {
         Members {
             values: self.all(name),
@@ -238,6 +252,20 @@ impl Headers {
         self.push_field(field);
     }
 
+    /// Adds a field with the value of the first field of the name `from`; nothing where there is none.
+    pub fn append_copy<'n>(&mut self, name: impl Into<Name<'n>>, from: Known) {
+        let Some(at) = self.find(from.into(), 0) else {
+            return;
+        };
+        let Field {
+            value_start, value_end, ..
+        } = self.fields[at];
+        let field = self.push_line_of(name.into(), |buf| {
+            buf.extend_from_within(value_start as usize..value_end as usize);
+        });
+        self.push_field(field);
+    }
+
     /// Adds a field whose value is `number` in decimal.
     pub fn append_decimal<'n>(&mut self, name: impl Into<Name<'n>>, number: u64) {
         let mut digits = Vec::with_capacity(20);
@@ -250,16 +278,22 @@ impl Headers {
         let shift = offset(self.buf.len());
         self.buf.extend_from_slice(&other.buf);
         offset(self.buf.len());
-        self.fields
-            .extend(other.fields.iter().filter(|field| field.live()).map(|field| Field {
-                start: field.start + shift,
-                value_start: field.value_start + shift,
-                value_end: field.value_end + shift,
-                ..*field
-            }));
+        let shifted = |field: &Field| Field {
+            start: field.start + shift,
+            value_start: field.value_start + shift,
+            value_end: field.value_end + shift,
+            ..*field
+        };
+        if other.scattered {
+            let live = other.fields.iter().filter(|field| field.live());
+            self.fields.extend(live.map(shifted));
+        } else {
+            self.fields.extend(other.fields.iter().map(shifted));
+        }
         self.repeated |= other.repeated | self.present & other.present;
         self.present |= other.present;
         self.live += other.live;
+        self.scattered |= other.scattered;
     }
 
     /// Makes `value` the only value of that name: at the place of the first field of that name, else at the end.
@@ -271,13 +305,20 @@ impl Headers {
         };
         let field = self.push_line(name, value.as_bytes());
         self.fields[at] = field;
+        self.scattered = true;
         self.remove_from(name, at + 1);
         self.present |= field.bit();
     }
 
     /// Removes all fields of that name; returns how many there were.
+    #[inline]
     pub fn remove<'n>(&mut self, name: impl Into<Name<'n>>) -> usize {
-        self.remove_from(name.into(), 0)
+        let name = name.into();
+        if self.may_hold(name) {
+            self.remove_from(name, 0)
+        } else {
+            0
+        }
     }
 
     /// Keeps only the fields for which `keep` says yes.
@@ -287,8 +328,14 @@ impl Headers {
             if field.live() && !keep(self.field(&field)) {
                 self.fields[at].flags |= DEAD;
                 self.live -= 1;
+                self.scattered = true;
             }
         }
+    }
+
+    /// Removes all fields of a set of names.
+    pub fn remove_all(&mut self, names: KnownSet) {
+        self.remove_set(names.bits());
     }
 
     /// Removes all fields in a set of known names.
@@ -300,6 +347,7 @@ impl Headers {
             if field.live() && field.bit() & names != 0 {
                 field.flags |= DEAD;
                 self.live -= 1;
+                self.scattered = true;
             }
         }
         self.present &= !names;
@@ -308,6 +356,10 @@ impl Headers {
 
     /// Appends all lines but those of known names in `skip`; no empty line. Neighbours in the buffer go in one copy.
     pub(crate) fn write(&self, skip: u128, out: &mut Vec<u8>) {
+        if !self.scattered && self.present & skip == 0 {
+            out.extend_from_slice(&self.buf);
+            return;
+        }
         let mut run = 0..0;
         for field in &self.fields {
             if !field.live() || field.bit() & skip != 0 {
@@ -334,6 +386,7 @@ impl Headers {
     }
 
     /// Whether a known name may be present; `true` for any other.
+    #[inline]
     fn may_hold(&self, name: Name<'_>) -> bool {
         name.known().is_none_or(|known| self.present & known.bit() != 0)
     }
@@ -342,15 +395,21 @@ impl Headers {
         name.known().is_none_or(|known| self.repeated & known.bit() != 0)
     }
 
+    /// Most that is asked for is not there: that much is for the caller to have in place.
+    #[inline]
     fn find(&self, name: Name<'_>, from: usize) -> Option<usize> {
+        if self.may_hold(name) {
+            self.look_for(name, from)
+        } else {
+            None
+        }
+    }
+
+    #[inline(never)]
+    fn look_for(&self, name: Name<'_>, from: usize) -> Option<usize> {
         let rest = self.fields.get(from..)?;
         let at = match name.known() {
-            Some(known) => {
-                if self.present & known.bit() == 0 {
-                    return None;
-                }
-                rest.iter().position(|field| field.known == known as u8 && field.live())
-            }
+            Some(known) => rest.iter().position(|field| field.known == known as u8 && field.live()),
             None => rest.iter().position(|field| {
                 field.known == UNKNOWN
                     && usize::from(field.name_len) == name.as_bytes().len()
@@ -366,6 +425,7 @@ impl Headers {
         let mut removed = 0;
         while let Some(at) = self.find(name, from) {
             self.fields[at].flags |= DEAD;
+            self.scattered = true;
             self.live -= 1;
             removed += 1;
             from = at + 1;
@@ -394,13 +454,18 @@ impl Headers {
     }
 
     fn push_line(&mut self, name: Name<'_>, value: &[u8]) -> Field {
+        self.buf.reserve(name.as_bytes().len() + value.len() + 4);
+        self.push_line_of(name, |buf| buf.extend_from_slice(value))
+    }
+
+    /// `push_value` adds the value to the buffer.
+    fn push_line_of(&mut self, name: Name<'_>, push_value: impl FnOnce(&mut Vec<u8>)) -> Field {
         let text = name.as_bytes();
         let start = self.buf.len();
-        self.buf.reserve(text.len() + value.len() + 4);
         self.buf.extend_from_slice(text);
         self.buf.extend_from_slice(b": ");
         let value_start = offset(self.buf.len());
-        self.buf.extend_from_slice(value);
+        push_value(&mut self.buf);
         let value_end = offset(self.buf.len());
         self.buf.extend_from_slice(b"\r\n");
         Field {
@@ -424,6 +489,7 @@ impl Headers {
 
     /// Indexes a parsed line: `name` and `value` are ranges of a buffer that [`Headers::fill`] will bring.
     pub(crate) fn index(&mut self, name: Range<usize>, known: Option<Known>, value: Range<usize>, plain: bool) {
+        self.scattered |= !plain;
         self.push_field(Field {
             start: name.start as u32,
             value_start: value.start as u32,

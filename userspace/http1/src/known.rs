@@ -221,18 +221,19 @@ impl Known {
         }
         let (whole, rest) = name.as_chunks::<8>();
         let mut differ = 0;
-        let mut word = 0;
-        for chunk in whole {
-            differ |= (u64::from_le_bytes(*chunk) | entry.letters[word]) ^ entry.words[word];
-            word += 1;
+        let mut expected = entry.words.iter().zip(&entry.letters);
+        for (chunk, (word, letters)) in whole.iter().zip(&mut expected) {
+            differ |= (u64::from_le_bytes(*chunk) | letters) ^ word;
         }
-        if !rest.is_empty() {
+        if let Some((word, letters)) = expected.next()
+            && !rest.is_empty()
+        {
             // Eight bytes before the end, when there are, without those already compared.
             let last = name.last_chunk::<8>().map_or_else(
                 || short_word(rest),
                 |last| u64::from_le_bytes(*last) >> ((8 - rest.len()) * 8),
             );
-            differ |= (last | entry.letters[word]) ^ entry.words[word];
+            differ |= (last | letters) ^ word;
         }
         (differ == 0).then(|| Self::ALL[at])
     }
@@ -251,6 +252,21 @@ impl Known {
 
     pub(crate) const fn bit(self) -> u128 {
         1 << self as u8
+    }
+}
+
+/// A set of known names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownSet(u128);
+
+impl KnownSet {
+    /// The set of `names`.
+    pub const fn of(names: &[Known]) -> Self {
+        Self(set(names))
+    }
+
+    pub(crate) const fn bits(self) -> u128 {
+        self.0
     }
 }
 

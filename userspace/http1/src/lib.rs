@@ -63,7 +63,7 @@ pub use framing::BodyLength;
 pub use head::{RequestHead, ResponseHead, Status, Version};
 pub use headers::{FieldRef, Headers, Members, Values};
 pub use hop::{accepts_trailers, strip_hop_by_hop, upgrade_accepted, upgrade_requested};
-pub use known::Known;
+pub use known::{Known, KnownSet};
 pub use method::Method;
 pub use name::{InvalidName, InvalidValue, Name, OwnedName, OwnedValue, Value};
 pub use parse::{Limits, Preface, RequestParser, RequestStart, ResponseParser, ResponseStart, preface};

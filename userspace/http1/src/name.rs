@@ -93,6 +93,7 @@ impl PartialEq for Name<'_> {
 impl Eq for Name<'_> {}
 
 impl From<Known> for Name<'static> {
+    #[inline]
     fn from(known: Known) -> Self {
         Self {
             text: known.as_str().as_bytes(),

@@ -324,6 +324,12 @@ impl RequestParser {
                 Ok(None)
             }
         };
+        if matches!(self.state, RequestState::Method) && window[self.at..].starts_with(b"GET ") {
+            head.method = Method::Get;
+            self.at += 4;
+            self.part = self.at;
+            self.state = RequestState::Target;
+        }
         if matches!(self.state, RequestState::Method) {
             self.at = chars::token_end(window, self.at);
             if self.at - self.line > Method::MAX_LEN {
@@ -398,6 +404,11 @@ fn version_byte(text: &[u8], place: usize) -> Option<Option<Result<Version, Erro
     }))
 }
 
+/// The number of three digits.
+fn code_of(digits: &[u8]) -> u16 {
+    digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
+}
+
 /// Parses the heads of responses, one after another. Holds only positions: the caller keeps the bytes.
 #[derive(Debug, Clone, Default)]
 pub struct ResponseParser {
@@ -458,6 +469,17 @@ impl ResponseParser {
                 Ok(None)
             }
         };
+        if self.at == 0
+            && let Some(&[ref version @ .., a, b, c]) = window.first_chunk::<REASON>()
+            && version == b"HTTP/1.1 "
+            && let [0..10, 0..10, 0..10] = [a, b, c].map(|digit| digit.wrapping_sub(b'0'))
+            && let Some(status) = Status::new(code_of(&[a, b, c]))
+        {
+            // As nearly always.
+            head.version = Version::Http11;
+            head.status = status;
+            self.at = REASON;
+        }
         while self.at < REASON {
             let Some(&byte) = window.get(self.at) else {
                 return more();
@@ -474,10 +496,7 @@ impl ResponseParser {
             }
             self.at += 1;
             if self.at == REASON {
-                let code = window[9..REASON]
-                    .iter()
-                    .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
-                head.status = Status::new(code).ok_or(Error::StatusLine)?;
+                head.status = Status::new(code_of(&window[9..REASON])).ok_or(Error::StatusLine)?;
             }
         }
         if self.at == REASON {

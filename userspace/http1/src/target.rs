@@ -210,7 +210,7 @@ impl<'a> Authority<'a> {
                 address.parse::<std::net::Ipv6Addr>().map_err(|_| Error::Host)?;
                 end + 2
             }
-            _ => text.iter().position(|&b| !chars::is_host(b)).unwrap_or(text.len()),
+            _ => chars::host_end(text),
         };
         let (host, rest) = text.split_at(host_len);
         if host.is_empty() {

@@ -3,8 +3,8 @@
 mod support;
 
 use pierhead_http1::{
-    BodyLength, Headers, Known, Limits, Method, Name, RequestHead, RequestParser, ResponseHead, ResponseParser, Status,
-    Value, encode,
+    BodyLength, Headers, Known, KnownSet, Limits, Method, Name, RequestHead, RequestParser, ResponseHead,
+    ResponseParser, Status, Value, encode,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
@@ -122,7 +122,11 @@ proptest! {
 enum Edit {
     Append(String, String),
     Set(String, String),
+    /// Appended with the value of Host.
+    CopyHost(String),
     Remove(String),
+    /// Host and Cookie.
+    RemoveSet,
     RetainShort(usize),
 }
 
@@ -139,7 +143,9 @@ fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         (name(), value()).prop_map(|(name, value)| Edit::Append(name, value)),
         (name(), value()).prop_map(|(name, value)| Edit::Set(name, value)),
+        name().prop_map(Edit::CopyHost),
         name().prop_map(Edit::Remove),
+        Just(Edit::RemoveSet),
         (0usize..13).prop_map(Edit::RetainShort),
     ]
 }
@@ -193,6 +199,18 @@ fn apply(edit: &Edit, block: &mut Headers, model: &mut Vec<(String, String)>) {
                 seen += usize::from(other.eq_ignore_ascii_case(name));
                 !other.eq_ignore_ascii_case(name) || seen == 1
             });
+        }
+        Edit::CopyHost(name) => {
+            block.append_copy(field_name(name), Known::Host);
+            let host = model.iter().find(|(other, _)| other.eq_ignore_ascii_case("host"));
+            if let Some((_, value)) = host.cloned() {
+                model.push((name.clone(), value));
+            }
+        }
+        Edit::RemoveSet => {
+            block.remove_all(KnownSet::of(&[Known::Host, Known::Cookie]));
+            let gone = |name: &str| ["host", "cookie"].iter().any(|other| other.eq_ignore_ascii_case(name));
+            model.retain(|(name, _)| !gone(name));
         }
         Edit::Remove(name) => {
             let before = model.len();
