@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    runtime::{BindRuntime, ListenerRuntime, Slot},
+    runtime::{BindRuntime, ListenerRuntime, Runtime, Slot},
     worker::Worker,
 };
 
@@ -20,8 +20,10 @@ pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     /// Where the client wanted to go.
     pub(crate) local: SocketAddr,
-    /// The bind as it was when the connection came. Ask `worker.runtime().binds` for the one in force.
+    /// The bind as it was when the connection came: see [`Conn::bind_of`].
     pub(crate) bind: Arc<BindRuntime>,
+    /// [`Runtime::version`] of what the bind was taken from.
+    version: u64,
     pub(crate) accepted: Instant,
     /// Its place among the connections of its Gateway.
     pub(crate) slot: Slot,
@@ -30,11 +32,11 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// A connection accepted now.
+    /// A connection accepted now. `bind` is of `runtime`.
     pub(crate) fn new(
         worker: &Rc<Worker>,
-        peer: SocketAddr,
-        local: SocketAddr,
+        runtime: &Runtime,
+        (peer, local): (SocketAddr, SocketAddr),
         bind: &Arc<BindRuntime>,
         slot: Slot,
     ) -> Self {
@@ -47,11 +49,20 @@ impl Conn {
             peer,
             local,
             bind: Arc::clone(bind),
+            version: runtime.version,
             accepted: Instant::now(),
             slot,
             tls: None,
             _open: Open(Rc::clone(worker)),
         }
+    }
+
+    /// Its bind as `runtime` has it; `None` where there is none any more.
+    pub(crate) fn bind_of<'r>(&'r self, runtime: &'r Runtime) -> Option<&'r BindRuntime> {
+        if self.version == runtime.version {
+            return Some(&self.bind);
+        }
+        runtime.binds.get(self.bind.model.key).map(AsRef::as_ref)
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn admit(worker: &Rc<Worker>, mut stream: TcpStream, peer: SocketAddr
         // Only a connection that is gone already refuses this.
         return;
     }
-    let conn = Conn::new(worker, peer, local, bind, slot);
+    let conn = Conn::new(worker, &runtime, (peer, local), bind, slot);
     if bind.is_proxy(peer.ip()) {
         let first = Arc::clone(first);
         // Rare among many connections, and over when the header has come.

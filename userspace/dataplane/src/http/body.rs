@@ -94,7 +94,7 @@ pub(crate) struct BodyReader {
     /// Bytes of the input that are dealt with when `data` is used up.
     step: usize,
     done: bool,
-    trailers: Option<Headers>,
+    trailers: Option<Box<Headers>>,
 }
 
 impl BodyReader {
@@ -123,7 +123,7 @@ impl BodyReader {
             }
             if self.done {
                 if self.trailers.is_none() {
-                    self.trailers = self.decoder.take_trailers();
+                    self.trailers = self.decoder.take_trailers().map(Box::new);
                 }
                 return Poll::Ready(Ok(Front::End));
             }
@@ -149,7 +149,7 @@ impl BodyReader {
     }
 
     pub(crate) fn trailers(&self) -> Option<&Headers> {
-        self.trailers.as_ref()
+        self.trailers.as_deref()
     }
 
     /// Whether the last byte was consumed.

@@ -48,8 +48,23 @@ impl Facts<'_> {
     pub(crate) fn record(&self, cx: &Context, scratch: &Scratch) {
         let conn = &cx.conn;
         let listener = self.listener.or_else(|| cx.listener());
+        let duration = cx.local().now() - self.began;
+        if let Some(listener) = listener {
+            let cells = listener.cells.of(conn.worker.number);
+            if let Some(class) = cells.requests.get(usize::from(self.status / 100)) {
+                class.add(1);
+            }
+            if self.reason != Reason::Done
+                && let Some(ended) = cells.ended.get(self.reason.index())
+            {
+                ended.add(1);
+            }
+            cells.latency.record(duration);
+            cells.bytes_in.add(self.bytes_in);
+            cells.bytes_out.add(self.bytes_out);
+        }
         let head = &scratch.request;
-        let exchange = Exchange {
+        conn.worker.log.write(|| Exchange {
             protocol: match head.version {
                 Version::Http10 => "HTTP/1.0",
                 Version::Http11 => "HTTP/1.1",
@@ -72,25 +87,10 @@ impl Facts<'_> {
                 upstream: self.upstream,
             }),
             reason: self.reason,
-            duration: cx.local().now() - self.began,
+            duration,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             attempts: self.attempts,
-        };
-        if let Some(listener) = listener {
-            let cells = listener.cells.of(conn.worker.number);
-            if let Some(class) = cells.requests.get(usize::from(self.status / 100)) {
-                class.add(1);
-            }
-            if self.reason != Reason::Done
-                && let Some(ended) = cells.ended.get(self.reason.index())
-            {
-                ended.add(1);
-            }
-            cells.latency.record(exchange.duration);
-            cells.bytes_in.add(self.bytes_in);
-            cells.bytes_out.add(self.bytes_out);
-        }
-        conn.worker.log.write(&exchange);
+        });
     }
 }

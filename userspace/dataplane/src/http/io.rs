@@ -219,6 +219,9 @@ impl<S: Stream> Wire<S> {
             return false;
         }
         let mut byte = [0];
+        if let Some(socket) = self.io.socket() {
+            return matches!(socket.try_read(&mut byte), Err(why) if why.kind() == io::ErrorKind::WouldBlock);
+        }
         let mut space = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         Pin::new(&mut self.io).poll_read(&mut cx, &mut space).is_pending()

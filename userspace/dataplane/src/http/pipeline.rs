@@ -32,6 +32,7 @@ use super::{
     upgrade::{self, Upgrade},
 };
 use crate::{
+    conn::Conn,
     observe::Reason,
     runtime::{HttpSite, ListenerRuntime},
     upstream::Backend,
@@ -138,7 +139,7 @@ async fn answer<C: Client>(
 
 /// One request at work.
 pub(super) struct Work<'w, 'r, C> {
-    pub(super) cx: &'w Context,
+    pub(super) cx: &'r Context,
     pub(super) client: &'w mut C,
     pub(super) timer: &'w mut Timer,
     pub(super) tape: &'w mut Tape,
@@ -217,7 +218,9 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             },
             origin: origin.as_ref(),
         };
-        if let Some(denial) = self.filter(&matched.rule.filters, filtering, scratch).await? {
+        if !matched.rule.filters.leave_requests()
+            && let Some(denial) = self.filter(&matched.rule.filters, filtering, scratch).await?
+        {
             return self.deny(denial, limits, Some(filtering), scratch).await;
         }
         let (backend, filters) = self.choose_backend(matched.rule)?;
@@ -229,7 +232,9 @@ impl<'r, C: Client> Work<'_, 'r, C> {
             return Err(Reply::new(501, Reason::BackendProtocol).into());
         }
         let mirrors = mirroring::Due::of(&matched.rule.filters, filters, &scratch.request);
-        if let Some(denial) = self.filter(filters, filtering, scratch).await? {
+        if !filters.leave_requests()
+            && let Some(denial) = self.filter(filters, filtering, scratch).await?
+        {
             return self.deny(denial, limits, Some(filtering), scratch).await;
         }
 
@@ -340,13 +345,13 @@ impl<'r, C: Client> Work<'_, 'r, C> {
         runtime: &'r crate::runtime::Runtime,
         scratch: &Scratch,
     ) -> Result<(&'r ListenerRuntime, &'r HttpSite), Reply> {
-        let conn = &self.cx.conn;
+        let conn: &'r Conn = &self.cx.conn;
         if runtime.generation == 0 {
             // Nothing is known yet, which says nothing about this request.
             return Err(Reply::new(503, Reason::Draining));
         }
         let nobody = || Reply::new(404, Reason::NoSuchHost);
-        let bind = runtime.binds.get(conn.bind.model.key).ok_or_else(nobody)?;
+        let bind = conn.bind_of(runtime).ok_or_else(nobody)?;
         let by_sni = conn.tls.as_ref().map(|tls| &*tls.listener);
         let listener = match host::select(bind, by_sni, &scratch.host) {
             host::Selected::Listener(listener) => listener,

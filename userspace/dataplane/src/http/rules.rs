@@ -97,6 +97,11 @@ pub(crate) enum Step {
 }
 
 impl Filters {
+    /// Whether there is nothing to do to a request.
+    pub(crate) fn leave_requests(&self) -> bool {
+        !self.unsupported && self.cors.is_none() && self.steps.is_empty()
+    }
+
     pub(crate) fn compile(models: &[Filter], backends: &Backends) -> Self {
         let mut filters = Self::default();
         for model in models {

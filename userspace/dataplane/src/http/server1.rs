@@ -49,6 +49,8 @@ pub(crate) async fn serve<S: Stream>(mut wire: Wire<S>, cx: &Context, may_be_htt
     let limits = cx.head_limits();
     let drain = &cx.conn.worker.drain;
     let mut draining = pin!(drain.started());
+    // Asked once: it is always this connection's task that is woken.
+    let mut awaits_drain = false;
     let mut may_be_http2 = may_be_http2;
     // The first byte may take as long as a head.
     let mut idle_until = Instant::now() + cx.limits.header_timeout;
@@ -63,9 +65,11 @@ pub(crate) async fn serve<S: Stream>(mut wire: Wire<S>, cx: &Context, may_be_htt
                     Poll::Ready(_) => return Poll::Ready(Wake::Gone),
                     Poll::Pending => {}
                 }
-                if drain.is_started() || draining.as_mut().poll(cx).is_ready() {
+                let starts_now = !awaits_drain && draining.as_mut().poll(cx).is_ready();
+                if starts_now || drain.is_started() {
                     return Poll::Ready(Wake::Drain);
                 }
+                awaits_drain = true;
                 timer.poll(cx).map(|()| Wake::Late)
             });
             match wake.await {

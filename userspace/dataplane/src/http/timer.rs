@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Timer {
     deadline: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Who is woken when the time has come.
+    waker: Option<Waker>,
 }
 
 impl Timer {
@@ -31,11 +33,19 @@ impl Timer {
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
+        let awaited = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if awaited && !sleep.is_elapsed() {
+            return Poll::Pending;
+        }
         while sleep.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
+                self.waker = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(deadline);
+        }
+        if !awaited {
+            self.waker = Some(cx.waker().clone());
         }
         Poll::Pending
     }

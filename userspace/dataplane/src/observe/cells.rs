@@ -70,8 +70,9 @@ impl<T: Default> PerWorker<T> {
 
     /// The cell of a worker.
     pub(crate) fn of(&self, worker: usize) -> &T {
-        // Worker numbers are below the number of workers.
-        &self.0[worker % self.0.len()].0
+        // Worker numbers are below the number of workers; to divide, to be sure of it, would take longer than to count.
+        let cell = self.0.get(worker).unwrap_or(&self.0[0]);
+        &cell.0
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

@@ -90,13 +90,13 @@ impl LogBuffer {
     }
 
     /// Adds a line; nothing when the log is off.
-    pub(crate) fn write(&self, exchange: &Exchange<'_>) {
+    pub(crate) fn write<'e>(&self, exchange: impl FnOnce() -> Exchange<'e>) {
         if self.sender.is_none() {
             return;
         }
         let mut chunk = self.buffer.borrow_mut();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        line(&mut chunk.bytes, now, exchange);
+        line(&mut chunk.bytes, now, &exchange());
         chunk.lines += 1;
         if chunk.bytes.len() >= CHUNK_BYTES {
             self.hand_over(&mut chunk);

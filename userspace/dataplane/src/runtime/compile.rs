@@ -103,6 +103,7 @@ impl Compiler {
         self.gauges.retain(|_, gauge| gauge.strong_count() > 0);
         Runtime {
             generation: previous.generation + 1,
+            version: previous.version + 1,
             snapshot,
             binds,
         }
@@ -280,6 +281,16 @@ mod tests {
     use pierhead_model::{Backend, BackendId, BackendProtocol, BackendTarget, InvalidReason};
 
     use super::*;
+
+    /// Open connections tell by it that the bind they came to is not the one in force.
+    #[test]
+    fn whatever_is_compiled_has_a_version_of_its_own() {
+        let mut compiler = Compiler::new(Arc::new(Registry::new(1)), TlsStore::new().unwrap());
+        let mut compile = |previous: &Runtime| compiler.compile(Arc::default(), &Resolved::default(), previous);
+        let first = compile(&Runtime::default());
+        let second = compile(&first);
+        assert!(Runtime::default().version < first.version && first.version < second.version);
+    }
 
     #[test]
     fn series_of_a_backend_stay_until_nothing_counts_in_them() {

@@ -19,6 +19,8 @@ use pierhead_model::Snapshot;
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
     pub(crate) generation: u64,
+    /// Another for each that was compiled, also when only addresses of backends changed.
+    pub(crate) version: u64,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) binds: BindTable,
 }

@@ -119,7 +119,7 @@ impl Drop for StreamGuard {
         cells.bytes_in.add(bytes_in);
         cells.bytes_out.add(bytes_out);
         cells.end(self.reason);
-        self.conn.worker.log.write(&Exchange {
+        self.conn.worker.log.write(|| Exchange {
             protocol: self.protocol,
             peer: self.conn.peer,
             local: self.conn.local,

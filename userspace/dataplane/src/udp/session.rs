@@ -245,7 +245,7 @@ impl Drop for Session {
         let cells = self.listener.cells.of(self.worker.number);
         cells.closed.add(1);
         cells.end(self.reason.get());
-        self.worker.log.write(&Exchange {
+        self.worker.log.write(|| Exchange {
             protocol: "udp",
             peer: self.key.0,
             local: self.key.1,

@@ -43,13 +43,15 @@ impl Upstream {
             return Ok(Self::Http2(Box::new(exchange)));
         }
         let pooled = if fresh { None } else { lease.checkout() };
-        let reused = pooled.is_some();
-        let wire = match pooled {
-            Some(wire) => wire,
-            None => lease.wire(Box::pin(lease.connect(backend, limit)).await?),
+        let mut exchange = match pooled {
+            Some(exchange) => exchange,
+            None => {
+                let opened = Box::pin(lease.connect(backend, limit)).await?;
+                Box::new(Http1Exchange::new(lease.wire(opened)))
+            }
         };
-        let exchange = Http1Exchange::begin(wire, reused, head, body, upgrade);
-        Ok(Self::Http1(Box::new(exchange)))
+        exchange.begin(head, body, upgrade);
+        Ok(Self::Http1(exchange))
     }
 
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, head: &mut ResponseHead) -> Poll<Result<Came, Fault>> {

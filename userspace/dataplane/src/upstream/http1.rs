@@ -19,8 +19,8 @@ pub(crate) const LIMITS: Limits = Limits {
     fields: 256,
 };
 
-/// A request on its way over one connection. The connection goes back to the pool only by [`Http1Exchange::end`], and only
-/// when nothing about it is in doubt.
+/// A connection with the request that is on its way over it. It goes back to the pool only by [`Http1Exchange::end`], as it is,
+/// and only when nothing about it is in doubt.
 pub(crate) struct Http1Exchange {
     wire: Wire<Connected>,
     parser: ResponseParser,
@@ -46,33 +46,39 @@ pub(crate) enum Came {
 }
 
 impl Http1Exchange {
+    /// A connection that was opened now. It has no request before [`Http1Exchange::begin`].
+    pub(crate) fn new(wire: Wire<Connected>) -> Self {
+        Self {
+            wire,
+            parser: ResponseParser::new(),
+            method: Method::Get,
+            writer: BodyWriter::new(Framing::Nothing),
+            reader: None,
+            sent: false,
+            keep: false,
+            reused: false,
+            received_before: 0,
+            written_before: 0,
+        }
+    }
+
     /// Queues the head of a request.
-    pub(crate) fn begin(
-        mut wire: Wire<Connected>,
-        reused: bool,
-        head: &RequestHead,
-        body: BodyLength,
-        upgrade: bool,
-    ) -> Self {
-        let (received_before, written_before) = (wire.received, wire.written);
+    pub(crate) fn begin(&mut self, head: &RequestHead, body: BodyLength, upgrade: bool) {
+        (self.received_before, self.written_before) = (self.wire.received, self.wire.written);
         let connection = if upgrade {
             Connection::Upgrade
         } else {
             Connection::Default
         };
-        let framing = encode::request(head, body, connection, wire.output());
-        Self {
-            wire,
-            parser: ResponseParser::new(),
-            method: head.method,
-            writer: BodyWriter::new(framing),
-            reader: None,
-            sent: matches!(framing, Framing::Nothing | Framing::Length(0)),
-            keep: false,
-            reused,
-            received_before,
-            written_before,
-        }
+        let framing = encode::request(head, body, connection, self.wire.output());
+        self.method = head.method;
+        self.writer = BodyWriter::new(framing);
+        self.sent = matches!(framing, Framing::Nothing | Framing::Length(0));
+    }
+
+    /// Whether it may carry a request although it has waited: see [`Wire::is_quiet`].
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.wire.is_quiet()
     }
 
     /// Whether the connection had carried a request before.
@@ -121,10 +127,14 @@ impl Http1Exchange {
 
     /// Ends the exchange. The connection is kept when request and response are complete, nothing came after the
     /// response, and the backend keeps it; else it is closed. It is now about `now`.
-    pub(crate) fn end(self, lease: &Lease, now: Instant) {
-        let complete = self.reader.is_some_and(|reader| reader.is_done());
+    pub(crate) fn end(mut self: Box<Self>, lease: &Lease, now: Instant) {
+        let complete = self.reader.take().is_some_and(|reader| reader.is_done());
         if complete && self.keep && self.sent && self.wire.pending() == 0 && self.wire.input().is_empty() {
-            lease.checkin(self.wire, now);
+            self.parser = ResponseParser::new();
+            self.keep = false;
+            self.reused = true;
+            self.wire.rest();
+            lease.checkin(self, now);
         }
     }
 

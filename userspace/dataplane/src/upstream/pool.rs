@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Backend, ConnectError, Connected, connect, http2::Shared};
+use super::{Backend, ConnectError, Connected, Http1Exchange, connect, http2::Shared};
 use crate::http::{Buffers, Wire};
 
 /// Idle HTTP/1 connections kept per endpoint and worker.
@@ -62,7 +62,7 @@ pub(crate) struct Slot {
 }
 
 struct Idle {
-    wire: Wire<Connected>,
+    exchange: Box<Http1Exchange>,
     since: Instant,
 }
 
@@ -161,7 +161,7 @@ impl Pool {
         self.slots.borrow_mut().retain(|_, slot| {
             slot.idle
                 .borrow_mut()
-                .retain_mut(|idle| now - idle.since < IDLE_TIME && idle.wire.is_quiet());
+                .retain_mut(|idle| now - idle.since < IDLE_TIME && idle.exchange.is_quiet());
             slot.shared
                 .borrow_mut()
                 .retain(|shared| !shared.is_stale(now, IDLE_TIME));
@@ -221,12 +221,12 @@ impl Lease {
     }
 
     /// A connection that waited and is still alive.
-    pub(crate) fn checkout(&self) -> Option<Wire<Connected>> {
+    pub(crate) fn checkout(&self) -> Option<Box<Http1Exchange>> {
         let mut idle = self.slot.idle.borrow_mut();
         loop {
             let mut candidate = idle.pop()?;
-            if candidate.wire.is_quiet() {
-                return Some(candidate.wire);
+            if candidate.exchange.is_quiet() {
+                return Some(candidate.exchange);
             }
         }
     }
@@ -283,11 +283,10 @@ impl Lease {
     }
 
     /// Keeps a connection for the next request; it is now about `since`.
-    pub(crate) fn checkin(&self, mut wire: Wire<Connected>, since: Instant) {
-        wire.rest();
+    pub(crate) fn checkin(&self, exchange: Box<Http1Exchange>, since: Instant) {
         let mut idle = self.slot.idle.borrow_mut();
         if idle.len() < IDLE_PER_ENDPOINT {
-            idle.push(Idle { wire, since });
+            idle.push(Idle { exchange, since });
             self.slot.last_used.set(since);
             drop(idle);
             self.pool.keep_clean();

@@ -77,9 +77,12 @@ impl Weighted {
             self.entries.first()?
         } else {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.total;
-            // Below 2^64 each, so the product fits.
-            let position = (u128::from(turn) * u128::from(self.stride)) % u128::from(self.total);
-            let found = self.entries.partition_point(|entry| u128::from(entry.end) <= position);
+            let position = match turn.checked_mul(self.stride) {
+                Some(product) => product % self.total,
+                // Below 2^64 each, so the product fits; the rest is below `total`.
+                None => (u128::from(turn) * u128::from(self.stride) % u128::from(self.total)) as u64,
+            };
+            let found = self.entries.partition_point(|entry| entry.end <= position);
             self.entries.get(found)?
         };
         Some(Picked {

@@ -10,10 +10,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use pierhead_http1::{Authority, Headers, Known, RequestHead, Value};
+use pierhead_http1::{Authority, Headers, Known, KnownSet, RequestHead, Value};
 use pierhead_model::ForwardedFor;
 
-const UNTRUSTED: [Known; 11] = [
+const UNTRUSTED: KnownSet = KnownSet::of(&[
     Known::Forwarded,
     Known::XForwardedFor,
     Known::XForwardedHost,
@@ -25,7 +25,7 @@ const UNTRUSTED: [Known; 11] = [
     Known::XOriginalForwardedFor,
     Known::XRealIp,
     Known::XScheme,
-];
+]);
 
 /// Longest id taken from a client.
 const ID_MAX: usize = 128;
@@ -51,19 +51,9 @@ pub(crate) fn constant_lines(peer: SocketAddr, local: SocketAddr, https: bool) -
 /// Replaces what the client said by what we know. `random` makes an id where there is none.
 pub(crate) fn apply(head: &mut RequestHead, constant: &Headers, random: impl FnOnce() -> [u64; 2]) {
     let headers = &mut head.headers;
-    for known in UNTRUSTED {
-        headers.remove(known);
-    }
+    headers.remove_all(UNTRUSTED);
     headers.append_all(constant);
-    let mut host = [0; 256];
-    if let Some(copy) = headers.first(Known::Host).and_then(|text| {
-        let copy = host.get_mut(..text.len())?;
-        copy.copy_from_slice(text);
-        Some(&*copy)
-    }) && let Ok(value) = Value::new(copy)
-    {
-        headers.append(Known::XForwardedHost, value);
-    }
+    headers.append_copy(Known::XForwardedHost, Known::Host);
     let kept = headers.only(Known::XRequestId).is_some_and(is_id);
     if !kept {
         headers.remove(Known::XRequestId);
@@ -164,12 +154,26 @@ fn is_id(text: &[u8]) -> bool {
     (1..=ID_MAX).contains(&text.len()) && text.iter().all(|b| b.is_ascii_graphic())
 }
 
+/// A number in hexadecimal, all digits at once.
+fn eight_digits(number: u32) -> [u8; 8] {
+    let each = |byte: u64| 0x0101_0101_0101_0101 * byte;
+    // A digit to a byte, the first in the highest.
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // One in each byte of ten and more.
+    let letters = (digits + each(6)) >> 4 & each(1);
+    (digits + each(b'0'.into()) + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
 fn hex(numbers: [u64; 2]) -> [u8; 32] {
     let mut out = [0; 32];
-    for (half, number) in out.chunks_exact_mut(16).zip(numbers) {
-        for (at, digit) in half.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(number >> (60 - at * 4)) as usize & 15];
-        }
+    let halves = numbers
+        .iter()
+        .flat_map(|number| [(number >> 32) as u32, *number as u32]);
+    for (eight, half) in out.chunks_exact_mut(8).zip(halves) {
+        eight.copy_from_slice(&eight_digits(half));
     }
     out
 }
@@ -177,6 +181,14 @@ fn hex(numbers: [u64; 2]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_has_all_digits_of_its_numbers() {
+        assert_eq!(
+            hex([0x0123_4567_89ab_cdef, 0xfed0_ba98_0000_000a]),
+            *b"0123456789abcdeffed0ba980000000a"
+        );
+    }
 
     fn apply_to(lines: &[(Known, &str)]) -> Headers {
         let mut head = RequestHead::new();
@@ -249,9 +261,7 @@ mod tests {
 
     /// As the pipeline does before what is said.
     fn apply_fixed(headers: &mut Headers) {
-        for known in UNTRUSTED {
-            headers.remove(known);
-        }
+        headers.remove_all(UNTRUSTED);
         let peer = "10.0.0.1:5000".parse().unwrap();
         headers.append_all(&constant_lines(peer, "10.9.9.9:80".parse().unwrap(), false));
         headers.append(Known::XForwardedHost, Value::from_static("own.example"));

@@ -18,7 +18,8 @@ pub(crate) fn canonical(head: &RequestHead, out: &mut String) {
         host => host.strip_suffix(b".").unwrap_or(host),
     };
     // An authority is ASCII.
-    out.extend(host.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
+    out.push_str(str::from_utf8(host).unwrap_or_default());
+    out.make_ascii_lowercase();
     if host.contains(&b':')
         && let Ok(address) = out.parse::<std::net::Ipv6Addr>()
     {

@@ -38,13 +38,11 @@ pub(crate) fn normalise(head: &mut RequestHead) -> Result<(), BadPath> {
 /// A cheap look that most paths pass: neither a segment that starts with a dot nor an escape.
 fn is_suspicious(path: &[u8]) -> bool {
     let mut before = b'/';
-    for &byte in path {
-        if byte == b'%' || (byte == b'.' && before == b'/') {
-            return true;
-        }
-        before = byte;
-    }
-    false
+    memchr::memchr2(b'%', b'.', path).is_some()
+        && path.iter().any(|&byte| {
+            let previous = std::mem::replace(&mut before, byte);
+            byte == b'%' || (byte == b'.' && previous == b'/')
+        })
 }
 
 /// One for `.`, two for `..`, in any spelling.

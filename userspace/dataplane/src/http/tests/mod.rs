@@ -285,7 +285,7 @@ impl Gate {
                 let bind = runtime.binds.find(Transport::Tcp, local.ip(), local.port()).unwrap();
                 let first = bind.first().unwrap();
                 let slot = first.gauge.enter(first.limits().connections).unwrap();
-                let mut conn = Conn::new(&accepting, peer, local, bind, slot);
+                let mut conn = Conn::new(&accepting, &runtime, (peer, local), bind, slot);
                 conn.tls = sni.map(|sni| TlsFacts {
                     listener: Arc::clone(bind.listener(sni).unwrap()),
                     sni: Some(sni.into()),
