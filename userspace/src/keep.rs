@@ -20,7 +20,9 @@ use tokio::task::JoinHandle;
 const SNAPSHOT: &str = "snapshot";
 /// How long changes are gathered before they are written.
 const QUIET: Duration = Duration::from_secs(1);
-/// Writing may take one part in so many of the time: under constant change it is done less often.
+/// Least time between two writes: under constant change requests would wait for each of them, on a machine of few cores.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Writing may take one part in so many of the time.
 const SHARE: u32 = 20;
 
 /// A node's folder, for itself and nobody else.
@@ -104,14 +106,14 @@ pub(crate) fn load(folder: &Path) -> Option<Arc<Snapshot>> {
     }
 }
 
-/// Writes what is sent, a second later at most where changes are few. Ends, with the last one written, when the sender is
-/// gone.
+/// Writes what is sent: after a second, or a few where changes do not end. Ends when the sender is gone, with the last one
+/// written at once.
 pub(crate) fn keep(folder: &Path, mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>) -> JoinHandle<()> {
     let path = folder.join(SNAPSHOT);
     tokio::spawn(async move {
         let mut said = None;
         while snapshots.changed().await.is_ok() {
-            tokio::time::sleep(QUIET).await;
+            rest(&snapshots, QUIET).await;
             let Some(snapshot) = snapshots.borrow_and_update().clone() else {
                 continue;
             };
@@ -124,9 +126,17 @@ pub(crate) fn keep(folder: &Path, mut snapshots: watch::Receiver<Option<Arc<Snap
                 tracing::error!("the last good snapshot cannot be kept for a restart: {error}");
             }
             said = now;
-            tokio::time::sleep(started.elapsed() * SHARE).await;
+            rest(&snapshots, PAUSE.max(started.elapsed() * SHARE)).await;
         }
     })
+}
+
+/// Waits so long, but no longer than there is somebody who sends.
+async fn rest<T>(snapshots: &watch::Receiver<T>, time: Duration) {
+    // What comes meanwhile is not seen by who reads.
+    let mut watched = snapshots.clone();
+    let gone = async { while watched.changed().await.is_ok() {} };
+    let _ = tokio::time::timeout(time, gone).await;
 }
 
 #[cfg(test)]
