@@ -24,6 +24,8 @@ pub(crate) struct Daemon<'a> {
     pub(crate) host: &'a str,
     pub(crate) program: &'static str,
     pub(crate) args: Vec<String>,
+    /// Variables of its environment besides our own.
+    pub(crate) env: &'static [(&'static str, &'static str)],
 }
 
 impl Daemon<'_> {
@@ -49,6 +51,7 @@ impl Daemon<'_> {
             // containerd finds its shim, the kubelet what it calls.
             .env("PATH", format!("{}:{path}", place.bin("").display()))
             .env("CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS", "1")
+            .envs(self.env.iter().copied())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
