@@ -148,12 +148,16 @@ mod tests {
     use super::*;
 
     fn snapshot() -> Arc<Snapshot> {
+        in_round(0)
+    }
+
+    fn in_round(round: u32) -> Arc<Snapshot> {
         let mut snapshot = Snapshot::default();
         let net = "192.0.2.0/28".parse().unwrap();
         let ownership = Ownership {
             on_miss: OnMiss::Drop,
             announcer: None,
-            round: 0,
+            round,
         };
         snapshot.owned.insert(OwnedPrefix(net), ownership);
         Arc::new(snapshot)
@@ -179,6 +183,36 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join(SNAPSHOT))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_changes_do_not_end_it_is_written_now_and_then_and_in_the_end_at_once() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = folder(state.path(), "node-1").unwrap();
+        let (sender, receiver) = watch::channel(None);
+        let keeping = keep(&folder, receiver);
+        let began = tokio::time::Instant::now();
+        let (mut kept, mut writes) = (None, Vec::new());
+        for round in 0..100 {
+            sender.send(Some(in_round(round))).unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = load(&folder);
+            if now != kept {
+                writes.push(began.elapsed().as_secs());
+                kept = now;
+            }
+        }
+        // The second comes after 7 s, or later where a disk is slow.
+        assert_eq!(writes.first(), Some(&1));
+        assert!(writes.len() <= 2, "{writes:?}");
+        let left = began.elapsed();
+        drop(sender);
+        keeping.await.unwrap();
+        assert_eq!(load(&folder), Some(in_round(99)));
+        assert!(
+            began.elapsed() - left < Duration::from_secs(1),
+            "nobody is left to wait for"
+        );
     }
 
     #[test]
