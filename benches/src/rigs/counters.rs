@@ -174,7 +174,9 @@ async fn count(plan: &Plan, name: &'static str) -> Result<BTreeMap<String, f64>>
             }
         }
     }
-    keep(plan, name, &counter)?;
+    if !counts.is_empty() {
+        keep(plan, name, &counter)?;
+    }
     Ok(counts)
 }
 
