@@ -324,7 +324,11 @@ impl RequestParser {
                 Ok(None)
             }
         };
-        if matches!(self.state, RequestState::Method) && window[self.at..].starts_with(b"GET ") {
+        // As nearly always; of a method that was begun before, only the rest would be looked at here.
+        if matches!(self.state, RequestState::Method)
+            && self.at == self.line
+            && window.get(self.line..).is_some_and(|line| line.starts_with(b"GET "))
+        {
             head.method = Method::Get;
             self.at += 4;
             self.part = self.at;

@@ -232,6 +232,26 @@ fn limits_are_exact() {
     assert_eq!(parse(line.len(), fields.len(), 1), Err(Error::TooManyFields));
 }
 
+/// `XGET` is no GET, wherever the input stops for a while.
+#[test]
+fn a_method_is_the_same_however_the_input_is_split() {
+    for method in ["GET", "XGET", "GETGET", "G", "FORGET", "POST"] {
+        let wire = format!("{method} /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        for lead in ["", "\r\n"] {
+            let wire = [lead, &wire].concat();
+            for split in 0..wire.len() {
+                let (mut parser, mut head) = (RequestParser::new(), RequestHead::new());
+                let first = parser.parse(&wire.as_bytes()[..split], &mut head, &Limits::default());
+                assert_eq!(first, Ok(None), "{wire:?} up to {split}");
+                let whole = parser.parse(wire.as_bytes(), &mut head, &Limits::default());
+                assert!(matches!(whole, Ok(Some(_))), "{wire:?} split at {split}");
+                assert_eq!(head.method.as_str(), method, "split at {split}");
+                assert_eq!(head.target.path(), b"/a", "{wire:?} split at {split}");
+            }
+        }
+    }
+}
+
 #[test]
 fn dripped_bytes_are_looked_at_once() {
     // Quadratic work here would be 2^32 steps or more, far beyond the patience of any test run.
