@@ -11,6 +11,10 @@ use super::place::{HOSTS, Place};
 /// In the order in which they start.
 pub(crate) const DAEMONS: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
+/// In a cluster the control plane has cores of its own. Here it shares two with nodes, pods and clients: it may have what they
+/// leave, and does not take what serves a request off its core.
+const NICE: u8 = 10;
+
 /// Starts what does not run.
 ///
 /// # Errors
@@ -22,6 +26,7 @@ pub(crate) fn start(place: &Place) -> Result<()> {
             host: "control",
             program: name,
             args: args(place, name),
+            nice: NICE,
             env: env(name),
         };
         daemon.ensure(place)?;
@@ -51,8 +56,8 @@ fn wait_ready(place: &Place) -> Result<()> {
     })
 }
 
-/// In a cluster the API server has cores of its own. Here it shares two with nodes, pods and clients, and its garbage collector
-/// takes whatever is idle, for a tenth of a second at a time. Memory, of which there is enough, makes that seldom.
+/// The API server's garbage collector takes whatever is idle, for a tenth of a second at a time. Memory, of which there is
+/// enough, makes that seldom.
 fn env(name: &str) -> &'static [(&'static str, &'static str)] {
     match name {
         "kube-apiserver" => &[("GOGC", "1000"), ("GOMEMLIMIT", "6GiB")],

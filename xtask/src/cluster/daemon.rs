@@ -12,9 +12,10 @@ use super::net;
 use super::place::Place;
 
 /// Starts the words after it without the files that this process inherited, such as the lock of a build tool, and as a
-/// session of its own. `bash`, because others cannot close a file of two digits.
+/// session of its own, whose priority is the first of them. `bash`, because others cannot close a file of two digits. A session
+/// may be a group to the scheduler, whose weight is asked for by another name.
 const LAUNCH: &str = r#"for f in /proc/self/fd/*; do n=${f##*/}; if [ "$n" -gt 2 ]; then eval "exec $n>&-"; fi; done 2>/dev/null
-exec setsid "$@""#;
+exec setsid bash -c '[ -e /proc/self/autogroup ] && echo "$0" > /proc/self/autogroup; exec nice -n "$0" "$@"' "$@""#;
 
 /// A program to keep running.
 pub(crate) struct Daemon<'a> {
@@ -24,6 +25,8 @@ pub(crate) struct Daemon<'a> {
     pub(crate) host: &'a str,
     pub(crate) program: &'static str,
     pub(crate) args: Vec<String>,
+    /// How much it yields to others, 0 to 19.
+    pub(crate) nice: u8,
     /// Variables of its environment besides our own.
     pub(crate) env: &'static [(&'static str, &'static str)],
 }
@@ -44,7 +47,7 @@ impl Daemon<'_> {
             .with_context(|| format!("cannot write the log of {}", self.name))?;
         let path = std::env::var("PATH").unwrap_or_default();
         let child = Command::new("bash")
-            .args(["-c", LAUNCH, "bash", "nsenter"])
+            .args(["-c", LAUNCH, "bash", &self.nice.to_string(), "nsenter"])
             .args(net::entrance(self.host))
             .arg(place.bin(self.program))
             .args(&self.args)
