@@ -38,8 +38,14 @@ fn run() -> Result<()> {
         return peers::forward(rest);
     }
     let plan = Plan::from_args(words.into_iter())?;
-    for rig in rigs::named(&plan.rig)? {
+    let rigs = rigs::named(&plan.rig)?;
+    let known: Vec<_> = rigs.iter().map(|rig| rig.knows).collect();
+    for (rig, plan) in rigs.iter().zip(plan.among(&known)?) {
         println!("== {}: {}", rig.name, rig.about);
+        let Some(plan) = plan else {
+            println!("none of the candidates asked for takes part");
+            continue;
+        };
         (rig.run)(&plan).with_context(|| format!("rig {}", rig.name))?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What to run, how long and how often.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -14,8 +14,10 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// Of each candidate in each round.
     pub(crate) seconds: Duration,
-    /// Which candidates, by name; all that the rig knows but [`BARE`] when empty.
-    pub(crate) peers: Vec<String>,
+    /// Which candidates were asked for, by name; all that a rig knows but [`BARE`] when empty.
+    peers: Vec<String>,
+    /// The candidates of the rig that is run, in its order.
+    pub(crate) candidates: Vec<&'static str>,
     /// Part of the title of the scenarios to run; all when empty.
     pub(crate) only: String,
     /// Folder for `<rig>.json` and `<rig>.svg`.
@@ -35,6 +37,7 @@ impl Plan {
             rounds: 5,
             seconds: Duration::from_secs(2),
             peers: Vec::new(),
+            candidates: Vec::new(),
             only: String::new(),
             out: None,
             baseline: None,
@@ -61,23 +64,35 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The candidates of a rig that were asked for, in the rig's order.
-    pub(crate) fn candidates<'a>(&self, known: &[&'a str]) -> Result<Vec<&'a str>> {
+    /// The plan for rigs that know these candidates each, so that each of those asked for is known to one of them. `None` for a
+    /// rig that knows none of them.
+    ///
+    /// # Errors
+    /// No rig knows one of them.
+    pub(crate) fn among(&self, rigs: &[&[&'static str]]) -> Result<Vec<Option<Self>>> {
+        let known: BTreeSet<_> = rigs.iter().copied().flatten().copied().collect();
         for name in &self.peers {
             ensure!(
-                known.contains(&name.as_str()),
+                known.contains(name.as_str()),
                 "no candidate {name}; known: {}",
-                known.join(" ")
+                Vec::from_iter(known).join(", ")
             );
         }
-        Ok(known
-            .iter()
-            .copied()
-            .filter(|name| match self.peers.is_empty() {
-                true => *name != BARE,
-                false => self.peers.iter().any(|asked| asked == name),
+        let plans = rigs.iter().map(|known| {
+            let candidates: Vec<_> = known
+                .iter()
+                .copied()
+                .filter(|name| match self.peers.is_empty() {
+                    true => *name != BARE,
+                    false => self.peers.iter().any(|asked| asked == name),
+                })
+                .collect();
+            (!candidates.is_empty()).then(|| Self {
+                candidates,
+                ..self.clone()
             })
-            .collect())
+        });
+        Ok(plans.collect())
     }
 
     /// How long a candidate is measured in this round; round 0 warms up.
@@ -92,5 +107,41 @@ impl Plan {
     /// Whether a scenario was asked for.
     pub(crate) fn wants(&self, title: &str) -> bool {
         title.contains(&self.only)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+    use super::*;
+
+    fn among(words: &[&str], rigs: &[&[&'static str]]) -> Result<Vec<Option<Vec<&'static str>>>> {
+        let plan = Plan::from_args(words.iter().map(|word| (*word).to_owned()))?;
+        Ok(plan
+            .among(rigs)?
+            .into_iter()
+            .map(|plan| Some(plan?.candidates))
+            .collect())
+    }
+
+    const HTTP: &[&str] = &["pierhead", "nginx", BARE];
+    const L4: &[&str] = &["pierhead", "pierhead off", "nft dnat"];
+
+    #[test]
+    fn each_rig_takes_those_it_knows() {
+        assert_eq!(
+            among(&["all"], &[HTTP, L4]).unwrap(),
+            [Some(vec!["pierhead", "nginx"]), Some(L4.to_vec())]
+        );
+        assert_eq!(
+            among(&["all", "--peers", "bare,nginx"], &[HTTP, L4]).unwrap(),
+            [Some(vec!["nginx", BARE]), None]
+        );
+    }
+
+    #[test]
+    fn who_is_known_to_none_is_an_error() {
+        assert!(among(&["all", "--peers", "nginx,ngnix"], &[HTTP, L4]).is_err());
+        assert!(among(&["l4", "--peers", "nginx"], &[L4]).is_err());
     }
 }

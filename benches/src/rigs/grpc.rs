@@ -7,7 +7,7 @@ use http::Request;
 
 use super::h2::scenario;
 use crate::{
-    peers::{self, HOSTS, SERVICES},
+    peers::{HOSTS, SERVICES},
     plan::Plan,
     report::Book,
     rigs::stage,
@@ -18,7 +18,7 @@ use crate::{
 const UNARY: usize = 100;
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL_AND_BARE, async |stage| {
+    stage::with(plan, async |stage| {
         let mut book = Book::new("grpc", "gRPC");
         let tls = stage.pki.client(&[b"h2"], true)?;
         let message = grpc::framed(bodies::piece(0, UNARY));

@@ -7,7 +7,7 @@ use http::Request;
 use rustls::ClientConfig;
 
 use crate::{
-    peers::{self, HOSTS, PREFIXES, Peer},
+    peers::{HOSTS, PREFIXES, Peer},
     plan::Plan,
     report::{Book, Sample, Scenario},
     rigs::stage::{self, Stage},
@@ -21,7 +21,7 @@ pub(super) const CONNECTIONS: usize = 4;
 pub(super) const STREAMS: usize = 12;
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL, async |stage| {
+    stage::with(plan, async |stage| {
         let mut book = Book::new("h2", "HTTP/2 to HTTP/1.1");
         let tls = stage.pki.client(&[b"h2"], true)?;
         for (size, answer_bytes) in [("200 B", backend::SMALL), ("100 kB", 100_000)] {
@@ -52,8 +52,8 @@ pub(super) async fn scenario(
     let mut scenario = Scenario::new(title, "request");
     for round in 0..=plan.rounds {
         // HTTP/2 on both sides needs none.
-        let bare_can = tls.is_none() && matches!(call, Call::Grpc { .. });
-        for peer in stage.peers.iter().filter(|peer| bare_can || peer.is_proxy()) {
+        let for_proxies = tls.is_some() || !matches!(call, Call::Grpc { .. });
+        for peer in stage.able(for_proxies) {
             let work = Work {
                 address: if tls.is_some() { peer.tls } else { peer.h2c },
                 connections: CONNECTIONS,

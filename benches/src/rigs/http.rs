@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustls::ClientConfig;
 
 use crate::{
-    peers::{self, HOSTS, PREFIXES, Peer},
+    peers::{HOSTS, PREFIXES, Peer},
     plan::Plan,
     report::{Book, Sample, Scenario},
     rigs::stage::{self, Stage},
@@ -65,7 +65,7 @@ pub(super) const KINDS: &[Kind] = &[
 ];
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL_AND_BARE, async |stage| {
+    stage::with(plan, async |stage| {
         let mut book = Book::new("http", "HTTP/1.1 keep-alive");
         let tls = stage.pki.client(&[b"http/1.1"], true)?;
         for kind in KINDS {
@@ -92,7 +92,7 @@ async fn scenario(
     let requests = requests(kind, HOSTS);
     let mut scenario = Scenario::new(title, "request");
     for round in 0..=plan.rounds {
-        for peer in stage.peers.iter().filter(|peer| tls.is_none() || peer.is_proxy()) {
+        for peer in stage.able(tls.is_some()) {
             let work = Work {
                 address: if tls.is_some() { peer.tls } else { peer.clear },
                 connections: kind.connections,

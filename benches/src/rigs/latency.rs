@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use super::http::{CONNECTIONS, KINDS, requests};
 use crate::{
     cpu,
-    peers::{self, HOSTS, Peer},
+    peers::{HOSTS, Peer},
     plan::Plan,
     report::{Book, Sample, Scenario, latencies},
     rigs::stage,
@@ -21,13 +21,12 @@ use crate::{
 };
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL_AND_BARE, async |stage| {
+    stage::with(plan, async |stage| {
         let mut book = Book::new("latency", "Latency of small HTTP/1.1 requests in open loop");
         let tls = stage.pki.client(&[b"http/1.1"], true)?;
         let small = requests(KINDS.first().context("a kind")?, HOSTS);
         for (how, config) in [("clear", None), ("TLS 1.3", Some(&tls))] {
-            let peers = stage.peers.iter().filter(|peer| config.is_none() || peer.is_proxy());
-            let peers: Vec<&Peer> = peers.collect();
+            let peers: Vec<&Peer> = stage.able(config.is_some()).collect();
             let capacities = capacities(plan, &peers, &small, config).await?;
             // Half of what the slowest manages; then, without it, half of what the next manages.
             let mut sorted: Vec<f64> = capacities.iter().map(|(_, capacity)| *capacity).collect();

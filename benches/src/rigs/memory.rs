@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     cpu,
-    peers::{self, Peer, Shape, Site},
+    peers::{Peer, Shape, Site},
     plan::Plan,
     report::{Book, Sample, Scenario},
     rigs::stage,
@@ -54,7 +54,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             directory,
         };
         let mut book = Book::new("memory", "Memory (proportional set size)");
-        let names = plan.candidates(&peers::ALL)?;
+        let names = &plan.candidates;
         let mut idle = Scenario::new("started, one route", "process");
         let mut routes = Scenario::new("with 5,000 routes", "process");
         let kinds = [
@@ -68,7 +68,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             .map(|(title, _)| Scenario::new(&format!("{CONNECTIONS} idle connections, {title}"), "connection"))
             .collect();
         for _ in 0..plan.rounds {
-            for name in &names {
+            for name in names {
                 let few = rig.idle(name, FEW).await.context(*name)?;
                 idle.add(name, Sample(vec![("MB", few / 1e6)]));
                 let many = Shape { hosts: ROUTES, ..FEW };

@@ -18,15 +18,22 @@ pub(crate) struct Stage {
     _directory: TempDir,
 }
 
-/// Runs `rig` on a thread pinned to the client's core, with the candidates among `known` that the plan asks for.
-pub(crate) fn with(plan: &Plan, known: &[&'static str], rig: impl AsyncFnOnce(Stage) -> Result<()>) -> Result<()> {
+impl Stage {
+    /// Those that can do the work: `for_proxies` where it takes TLS or another protocol on each side.
+    pub(crate) fn able(&self, for_proxies: bool) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(move |peer| !for_proxies || peer.is_proxy())
+    }
+}
+
+/// Runs `rig` on a thread pinned to the client's core, with the plan's candidates.
+pub(crate) fn with(plan: &Plan, rig: impl AsyncFnOnce(Stage) -> Result<()>) -> Result<()> {
     on_core(async {
         let directory = tempfile::tempdir()?;
         let pki = Pki::make(directory.path())?;
         let (backend, grpc) = (backend::serve().await?, grpc::serve().await?);
         let mut site = Site::new(directory.path(), backend, grpc, &plan.envoy);
         site.plain = Some([backend::serve_plain().await?, grpc::serve_plain().await?]);
-        let peers = site.start(&plan.candidates(known)?)?;
+        let peers = site.start(&plan.candidates)?;
         rig(Stage {
             peers,
             pki,

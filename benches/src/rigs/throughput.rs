@@ -15,7 +15,7 @@ use tokio::task;
 
 use crate::{
     cpu,
-    peers::{self, HOSTS, PREFIXES},
+    peers::{HOSTS, PREFIXES},
     plan::Plan,
     report::{Book, Sample, Scenario},
     rigs::{
@@ -68,7 +68,7 @@ struct Got {
 }
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL, async |stage| {
+    stage::with(plan, async |stage| {
         let directory = tempfile::tempdir()?;
         let mut book = Book::new("throughput", "By wrk and h2load");
         for load in loads(directory.path())? {

@@ -8,7 +8,7 @@ use tokio::{io::AsyncWriteExt as _, task::JoinSet};
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    peers::{self, Peer},
+    peers::Peer,
     plan::Plan,
     report::{Book, Sample, Scenario},
     rigs::stage::{self, Stage},
@@ -24,7 +24,7 @@ use crate::{
 const CLIENTS: usize = 16;
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    stage::with(plan, &peers::ALL, async |stage| {
+    stage::with(plan, async |stage| {
         let mut book = Book::new("tls", "TLS 1.3 handshakes (ECDSA P-256, X25519), one request each");
         for (title, kind) in [("full", HandshakeKind::Full), ("resumed", HandshakeKind::Resumed)] {
             if plan.wants(title) {

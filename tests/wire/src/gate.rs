@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -297,6 +297,23 @@ pub fn run(node: &Netns, args: &[&str]) -> Result<(ExitStatus, String)> {
     let output = node.enter(|| command.output())??;
     let said = [output.stdout, output.stderr].concat();
     Ok((output.status, String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// Takes away what a gate of this program left on the node for its successor.
+///
+/// # Errors
+/// What the program said.
+pub fn uninstall(node: &Netns, program: &Path) -> Result<()> {
+    let mut command = Command::new(program);
+    command.arg("uninstall").stdin(Stdio::null());
+    let output = node.enter(|| command.output())??;
+    ensure!(
+        output.status.success(),
+        "pierhead uninstall: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// The binary under test: `$PIERHEAD`, or the one cargo built beside this test.

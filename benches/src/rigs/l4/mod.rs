@@ -29,14 +29,22 @@ const TCP: [Kind; 6] = [
     Kind::Nft,
 ];
 
+/// The names of [`TCP`].
+pub(super) const NAMES: [&str; 6] = [
+    Kind::Route.name(),
+    Kind::Full.name(),
+    Kind::Steer.name(),
+    Kind::Off.name(),
+    Kind::Haproxy.name(),
+    Kind::Nft.name(),
+];
+
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     cpu::pin(cpu::CLIENT_CORE)?;
     let mut book = Book::new("l4", "Layer 4");
-    let names: Vec<_> = TCP.iter().map(|kind| kind.name()).collect();
-    let wanted = plan.candidates(&names)?;
     let kinds = TCP
         .into_iter()
-        .filter(|kind| *kind == Kind::Route || wanted.contains(&kind.name()));
+        .filter(|kind| *kind == Kind::Route || plan.candidates.contains(&kind.name()));
     let ways = kinds
         .map(|kind| Way::lay(kind, 1, 1).with_context(|| kind.name()))
         .collect::<Result<Vec<_>>>()?;

@@ -37,10 +37,9 @@ const FLOWS_OF_A_SOURCE: u32 = 32_768;
 const OTHER_CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 0);
 
 pub(super) fn run(plan: &Plan, book: &mut Book) -> Result<()> {
-    let kinds = WAYS.into_iter().filter(|kind| {
-        let named = plan.peers.iter().any(|peer| peer == kind.name());
-        *kind == Kind::Route || plan.peers.is_empty() || named
-    });
+    let kinds = WAYS
+        .into_iter()
+        .filter(|kind| *kind == Kind::Route || plan.candidates.contains(&kind.name()));
     let wanted = |(flows, binds): &(usize, u16)| plan.wants(&title(*flows, *binds));
     let wanted: Vec<_> = SHAPES.into_iter().filter(wanted).collect();
     // Those with the same tables have their ways in common.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use pierhead_wire::{
-    gate::Gate,
+    gate::{self, Gate},
     net::{GATE, HOST_A, Net},
 };
 use tempfile::TempDir;
@@ -51,7 +51,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Route => "plain route",
             Self::Full => "pierhead",
@@ -100,14 +100,9 @@ impl Drop for Way {
             return;
         }
         self.gate = None;
-        let uninstall = || -> Result<std::process::Output> {
-            let mut command = Command::new(peers::binary("pierhead")?);
-            Ok(self.net.node.enter(|| command.arg("uninstall").output())??)
-        };
-        match uninstall() {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => eprintln!("pierhead uninstall: {}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => eprintln!("pierhead uninstall: {error:#}"),
+        let program = peers::binary("pierhead");
+        if let Err(error) = program.and_then(|program| gate::uninstall(&self.net.node, &program)) {
+            eprintln!("{error:#}");
         }
     }
 }

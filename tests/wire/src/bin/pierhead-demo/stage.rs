@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use pierhead_wire::backend::Host;
 use pierhead_wire::client::Client;
 use pierhead_wire::config::Config;
-use pierhead_wire::gate::{ADMIN, Gate};
+use pierhead_wire::gate::{self, ADMIN, Gate};
 use pierhead_wire::net::{HOST_A, HOST_B, NODE, Net, POOL_V4};
 use pierhead_wire::pki::Authority;
 
@@ -121,15 +121,7 @@ impl Stage {
     pub(crate) fn leave(self) -> Result<()> {
         let (status, log) = self.gate.stop()?;
         ensure!(status.success(), "pierhead ended with {status}:\n{log}");
-        let mut uninstall = Command::new(&self.pierhead);
-        uninstall.arg("uninstall");
-        let output = self.net.node.enter(|| uninstall.output())??;
-        ensure!(
-            output.status.success(),
-            "uninstall: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        gate::uninstall(&self.net.node, &self.pierhead)
     }
 }
 
