@@ -7,6 +7,7 @@ mod objects;
 
 use std::{fs, path::Path, time::Duration};
 
+use fastrand::Rng;
 use objects::{documents, put};
 use pierhead_translate::{Settings, Translation, World, translate};
 use serde_json::{Value, json};
@@ -174,19 +175,6 @@ fn a_secret_of_a_megabyte_is_refused_or_read_and_the_others_serve() {
     assert_eq!(programmed, [1, 1, 0], "{:?}", translation.problems);
 }
 
-/// Numbers that are the same in every run (Knuth's MMIX generator).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % n as u64).expect("below n")
-    }
-}
-
 const TEXTS: [&str; 22] = [
     "",
     " ",
@@ -213,20 +201,20 @@ const TEXTS: [&str; 22] = [
 ];
 
 /// Changes one place of a document to something that no author meant.
-fn spoil(value: &mut Value, dice: &mut Dice, long: &str) {
+fn spoil(value: &mut Value, dice: &mut Rng, long: &str) {
     match value {
-        Value::Object(map) if !map.is_empty() && dice.below(8) > 0 => {
-            let at = dice.below(map.len());
+        Value::Object(map) if !map.is_empty() && dice.usize(..8) > 0 => {
+            let at = dice.usize(..map.len());
             let key = map.keys().nth(at).expect("a key").clone();
-            if dice.below(24) == 0 {
+            if dice.usize(..24) == 0 {
                 map.shift_remove(&key);
             } else {
                 spoil(&mut map[&key], dice, long);
             }
         }
-        Value::Array(items) if !items.is_empty() && dice.below(8) > 0 => {
-            let at = dice.below(items.len());
-            match dice.below(8) {
+        Value::Array(items) if !items.is_empty() && dice.usize(..8) > 0 => {
+            let at = dice.usize(..items.len());
+            match dice.usize(..8) {
                 0 => drop(items.remove(at)),
                 1 => {
                     let twice = items[at].clone();
@@ -236,19 +224,19 @@ fn spoil(value: &mut Value, dice: &mut Dice, long: &str) {
             }
         }
         // Mostly of the same type: what has another shape than its type never reaches translation.
-        Value::String(text) if dice.below(16) > 0 => {
-            let at = dice.below(TEXTS.len() + 1);
+        Value::String(text) if dice.usize(..16) > 0 => {
+            let at = dice.usize(..TEXTS.len() + 1);
             *text = TEXTS.get(at).map_or_else(|| long.to_owned(), |text| (*text).to_owned());
         }
-        Value::Number(number) if dice.below(16) > 0 => *number = [0, 1, 80, 65535][dice.below(4)].into(),
+        Value::Number(number) if dice.usize(..16) > 0 => *number = [0, 1, 80, 65535][dice.usize(..4)].into(),
         other => {
-            *other = match dice.below(6) {
-                0 => json!([0, -1, 1, 65535, 65536, i64::MAX, i64::MIN][dice.below(7)]),
+            *other = match dice.usize(..6) {
+                0 => json!([0, -1, 1, 65535, 65536, i64::MAX, i64::MIN][dice.usize(..7)]),
                 1 => json!(u64::MAX),
                 2 => Value::Null,
-                3 => json!([true, false][dice.below(2)]),
-                4 if dice.below(8) == 0 => long.into(),
-                _ => TEXTS[dice.below(TEXTS.len())].into(),
+                3 => json!([true, false][dice.usize(..2)]),
+                4 if dice.usize(..8) == 0 => long.into(),
+                _ => TEXTS[dice.usize(..TEXTS.len())].into(),
             };
         }
     }
@@ -285,14 +273,14 @@ fn nonsense_breaks_nothing() {
             .into_iter()
             .filter(|document| document.get("kind").is_some_and(|kind| kind != "Settings"))
             .collect();
-        let mut dice = Dice(seed as u64);
+        let mut dice = Rng::with_seed(seed as u64);
         for _ in 0..8 {
             let mut world = World::default();
             let mut shown = Vec::new();
             for object in &objects {
                 let mut object = object.clone();
-                for _ in 0..dice.below(4) {
-                    let part = if dice.below(10) == 0 { "metadata" } else { "spec" };
+                for _ in 0..dice.usize(..4) {
+                    let part = if dice.usize(..10) == 0 { "metadata" } else { "spec" };
                     if let Some(part) = object.get_mut(part) {
                         spoil(part, &mut dice, &long);
                     }

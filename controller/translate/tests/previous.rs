@@ -2,25 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use fastrand::Rng;
 use pierhead_translate::{Objects, Settings, World, translate, translate_from};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Numbers that are the same in every run (Knuth's MMIX generator).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % n as u64).expect("below n")
-    }
-
-    fn one<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())].clone()
-    }
+fn one<T: Clone>(dice: &mut Rng, of: &[T]) -> T {
+    of[dice.usize(..of.len())].clone()
 }
 
 const NAMESPACES: [&str; 2] = ["a", "b"];
@@ -33,13 +21,13 @@ fn put<T: DeserializeOwned>(objects: &mut Objects<T>, namespace: &str, name: &st
 }
 
 #[allow(clippy::too_many_lines, reason = "one list of what can happen")]
-fn edit(world: &mut World, dice: &mut Dice) -> String {
-    let ns = dice.one(&NAMESPACES);
-    let other = dice.one(&NAMESPACES);
-    let name = dice.one(&["x", "y", "z"]);
-    let service = dice.one(&["x", "y", "z", "absent"]);
-    let kind = dice.below(14);
-    if dice.below(4) == 0 {
+fn edit(world: &mut World, dice: &mut Rng) -> String {
+    let ns = one(dice, &NAMESPACES);
+    let other = one(dice, &NAMESPACES);
+    let name = one(dice, &["x", "y", "z"]);
+    let service = one(dice, &["x", "y", "z", "absent"]);
+    let kind = dice.usize(..14);
+    if dice.usize(..4) == 0 {
         match kind {
             0 => drop(world.services.remove(ns, name)),
             1 => drop(world.endpoint_slices.remove(ns, name)),
@@ -60,14 +48,14 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
     let backend = || json!({"name": service, "namespace": other, "port": 80});
     let auth =
         || json!({"type": "ExternalAuth", "externalAuth": {"protocol": "HTTP", "backendRef": backend(), "http": {}}});
-    let parent = json!({"name": dice.one(&["x", "y"]), "namespace": dice.one(&NAMESPACES)});
-    let parent = match dice.below(4) {
+    let parent = json!({"name": one(dice, &["x", "y"]), "namespace": one(dice, &NAMESPACES)});
+    let parent = match dice.usize(..4) {
         0 => json!({"kind": "ListenerSet", "name": "x", "namespace": ns}),
         _ => parent,
     };
     match kind {
         0 => {
-            let spec = match dice.below(4) {
+            let spec = match dice.usize(..4) {
                 0 => json!({"type": "ExternalName", "externalName": "out.example", "ports": [{"port": 80}]}),
                 1 => json!({"ports": [{"port": 80, "appProtocol": "kubernetes.io/h2c"}]}),
                 2 => json!({"ports": [{"port": 81}]}),
@@ -76,7 +64,7 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             put(&mut world.services, ns, name, json!({"metadata": {}, "spec": spec}));
         }
         1 => {
-            let address = dice.one(&["10.0.0.1", "10.0.0.2", "224.0.0.1"]);
+            let address = one(dice, &["10.0.0.1", "10.0.0.2", "224.0.0.1"]);
             let slice = json!({
                 "metadata": {"labels": {"kubernetes.io/service-name": service}}, "addressType": "IPv4",
                 "ports": [{"port": 8080}], "endpoints": [{"addresses": [address]}],
@@ -86,11 +74,14 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
         2 | 3 => {
             let mirror = json!({"type": "RequestMirror", "requestMirror": {"backendRef": backend()}});
             let odd = json!({"type": "Unknown"});
-            let filters = dice.one(&[vec![], vec![mirror], vec![odd], vec![auth()]]);
-            let hosts = dice.one(&[vec![], vec!["a.example"], vec!["*.example"], vec!["not a host"]]);
+            let filters = one(dice, &[vec![], vec![mirror], vec![odd], vec![auth()]]);
+            let hosts = one(
+                dice,
+                &[vec![], vec!["a.example"], vec!["*.example"], vec!["not a host"]],
+            );
             let route = json!({"metadata": {}, "spec": {
                 "parentRefs": [parent], "hostnames": hosts,
-                "rules": [{"filters": filters, "backendRefs": [backend(), {"name": dice.one(&["x", "y"]), "port": 80}]}],
+                "rules": [{"filters": filters, "backendRefs": [backend(), {"name": one(dice, &["x", "y"]), "port": 80}]}],
             }});
             put(&mut world.http_routes, ns, name, route);
         }
@@ -100,28 +91,28 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             put(&mut world.grpc_routes, ns, name, route);
         }
         5 => {
-            let from = dice.one(&["All", "Same", "None"]);
+            let from = one(dice, &["All", "Same", "None"]);
             let selector = json!({"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "blue"}}}});
-            let allowed = dice.one(&[json!({"namespaces": {"from": from}}), selector]);
+            let allowed = one(dice, &[json!({"namespaces": {"from": from}}), selector]);
             let mut listener =
-                json!({"name": "l", "port": dice.one(&[80, 81]), "protocol": "HTTP", "allowedRoutes": allowed});
-            if dice.below(2) == 0 {
-                listener["hostname"] = dice.one(&["a.example", "*.example"]).into();
+                json!({"name": "l", "port": one(dice, &[80, 81]), "protocol": "HTTP", "allowedRoutes": allowed});
+            if dice.usize(..2) == 0 {
+                listener["hostname"] = one(dice, &["a.example", "*.example"]).into();
             }
-            if dice.below(5) == 0 {
+            if dice.usize(..5) == 0 {
                 listener["protocol"] = "TCP".into();
             }
-            if dice.below(3) == 0 {
+            if dice.usize(..3) == 0 {
                 listener["filters"] = json!({"requests": [auth()]});
             }
             let gateway = json!({"metadata": {}, "spec": {
-                "gatewayClassName": dice.one(&["pierhead", "pierhead", "other"]), "listeners": [listener],
+                "gatewayClassName": one(dice, &["pierhead", "pierhead", "other"]), "listeners": [listener],
                 "allowedListeners": {"namespaces": {"from": from}},
             }});
             put(&mut world.gateways, ns, name, gateway);
         }
         6 => {
-            let from = dice.one(&["HTTPRoute", "GRPCRoute"]);
+            let from = one(dice, &["HTTPRoute", "GRPCRoute"]);
             let grant = json!({"metadata": {}, "spec": {
                 "from": [{"group": "gateway.networking.k8s.io", "kind": from, "namespace": other}],
                 "to": [{"group": "", "kind": "Service"}],
@@ -129,20 +120,23 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             put(&mut world.reference_grants, ns, name, grant);
         }
         7 => {
-            let validation = dice.one(&[
-                json!({"hostname": "s.example", "wellKnownCACertificates": "System"}),
-                json!({"hostname": "s.example", "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "x"}]}),
-                json!({"hostname": "s.example", "caCertificateRefs": [
-                    {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "x"},
-                ]}),
-            ]);
+            let validation = one(
+                dice,
+                &[
+                    json!({"hostname": "s.example", "wellKnownCACertificates": "System"}),
+                    json!({"hostname": "s.example", "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "x"}]}),
+                    json!({"hostname": "s.example", "caCertificateRefs": [
+                        {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "x"},
+                    ]}),
+                ],
+            );
             let policy = json!({"metadata": {}, "spec": {
                 "targetRefs": [{"group": "", "kind": "Service", "name": service}], "validation": validation,
             }});
             put(&mut world.backend_tls_policies, ns, name, policy);
         }
         8 => {
-            let text = dice.one(&[pem(), "nothing".to_owned()]);
+            let text = one(dice, &[pem(), "nothing".to_owned()]);
             put(
                 &mut world.config_maps,
                 ns,
@@ -151,7 +145,7 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             );
         }
         9 => {
-            let labels = json!({"team": dice.one(&["blue", "green"])});
+            let labels = json!({"team": one(dice, &["blue", "green"])});
             let object = serde_json::from_value(json!({"metadata": {"name": ns, "labels": labels}}));
             world.namespaces.insert("", ns, Arc::new(object.expect("a Namespace")));
         }
@@ -168,12 +162,12 @@ fn edit(world: &mut World, dice: &mut Dice) -> String {
             put(&mut world.tcp_routes, ns, name, route);
         }
         12 => {
-            let text = dice.one(&[pem(), "nothing".to_owned()]);
+            let text = one(dice, &[pem(), "nothing".to_owned()]);
             put_cluster_trust_bundle(world, name, &text);
         }
         _ => {
             let backend = json!({"service": {"name": service, "port": {"number": 80}}});
-            let host = dice.one(&["a.example", "b.example"]);
+            let host = one(dice, &["a.example", "b.example"]);
             let ingress = json!({"metadata": {}, "spec": {"ingressClassName": "pierhead", "rules": [{
                 "host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
             }]}});
@@ -207,7 +201,7 @@ fn the_previous_translation_changes_nothing() {
     let settings = settings();
     let (mut kept, mut reached) = (0, BTreeSet::new());
     for seed in 0..25 {
-        let mut dice = Dice(seed);
+        let mut dice = Rng::with_seed(seed);
         let mut world = World::default();
         for _ in 0..60 {
             edit(&mut world, &mut dice);
@@ -215,7 +209,7 @@ fn the_previous_translation_changes_nothing() {
         let mut previous = translate(&world, &settings);
         let mut edits = Vec::new();
         for _ in 0..60 {
-            for _ in 0..=dice.below(2) {
+            for _ in 0..=dice.usize(..2) {
                 edits.push(edit(&mut world, &mut dice));
             }
             let expected = translate(&world, &settings);

@@ -393,20 +393,9 @@ impl<K: Serialize, V: Serialize> Serialize for Map<K, V> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use fastrand::Rng;
+
     use super::*;
-
-    /// Numbers that are the same in every run (Knuth's MMIX generator).
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 = self
-                .0
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % n
-        }
-    }
 
     fn sound(map: &Map<u64, u64>, model: &BTreeMap<u64, u64>) {
         assert!(map.iter().eq(model.iter()));
@@ -417,23 +406,23 @@ mod tests {
     #[test]
     fn it_is_a_sorted_map() {
         for seed in 0..20 {
-            let mut dice = Dice(seed);
+            let mut dice = Rng::with_seed(seed);
             let keys = [10, 300, 5_000][usize::try_from(seed % 3).unwrap()];
             let (mut map, mut model) = (Map::new(), BTreeMap::new());
             for step in 0..3_000 {
-                let key = dice.below(keys);
-                match dice.below(5) {
+                let key = dice.u64(..keys);
+                match dice.u64(..5) {
                     0 => assert_eq!(map.remove(&key), model.remove(&key)),
-                    1 if dice.below(50) == 0 => {
-                        let odd = dice.below(2);
+                    1 if dice.u64(..50) == 0 => {
+                        let odd = dice.u64(..2);
                         map.retain(|key, _| key % 2 == odd);
                         model.retain(|key, _| key % 2 == odd);
                     }
                     2 => assert_eq!(map.get_mut(&key).map(|v| *v += 1), model.get_mut(&key).map(|v| *v += 1)),
-                    3 if dice.below(20) == 0 => assert_eq!(map.pop_first(), model.pop_first()),
+                    3 if dice.u64(..20) == 0 => assert_eq!(map.pop_first(), model.pop_first()),
                     _ => assert_eq!(map.insert(key, step), model.insert(key, step)),
                 }
-                let probe = dice.below(keys + 1);
+                let probe = dice.u64(..keys + 1);
                 assert_eq!(map.get(&probe), model.get(&probe));
                 assert_eq!(map.starting_at(&probe).next(), model.range(probe..).next());
             }
@@ -453,10 +442,10 @@ mod tests {
             map
         };
         assert!(room(&in_order) < 10_500, "{}", room(&in_order));
-        let mut dice = Dice(7);
+        let mut dice = Rng::with_seed(7);
         let mut map = Map::new();
         while map.len() < 10_000 {
-            map.insert(dice.below(1 << 40), 0);
+            map.insert(dice.u64(..1 << 40), 0);
         }
         let chunks = map.chunks.len();
         assert!(room(&map) < 12_000 && chunks < 160, "{} in {chunks}", room(&map));
@@ -477,15 +466,15 @@ mod tests {
     #[test]
     fn changes_are_what_differs_and_what_is_shared_is_not_looked_at() {
         for seed in 0..30 {
-            let mut dice = Dice(seed);
-            let before: Map<u64, u64> = (0..2_000).filter(|_| dice.below(3) > 0).map(|key| (key, key)).collect();
+            let mut dice = Rng::with_seed(seed);
+            let before: Map<u64, u64> = (0..2_000).filter(|_| dice.u64(..3) > 0).map(|key| (key, key)).collect();
             let mut now = before.clone();
-            for _ in 0..dice.below(40) {
-                let key = dice.below(2_000);
-                if dice.below(2) == 0 {
+            for _ in 0..dice.u64(..40) {
+                let key = dice.u64(..2_000);
+                if dice.u64(..2) == 0 {
                     now.remove(&key);
                 } else {
-                    now.insert(key, dice.below(3_000));
+                    now.insert(key, dice.u64(..3_000));
                 }
             }
             let (a, b): (BTreeMap<_, _>, BTreeMap<_, _>) = (now.iter().collect(), before.iter().collect());

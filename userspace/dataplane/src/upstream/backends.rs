@@ -359,41 +359,32 @@ impl EndpointSet {
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
     use pierhead_model::{Endpoint, Origin};
 
     use super::*;
-
-    /// Numbers that are the same in every run (Knuth's MMIX generator).
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (self.0 >> 33) % n
-        }
-    }
 
     fn name(number: u64) -> Hostname {
         Hostname::parse(&format!("h{number}.test")).unwrap()
     }
 
-    fn trust(dice: &mut Dice) -> TrustId {
-        TrustId(format!("t{}", dice.below(2)).into())
+    fn trust(dice: &mut Rng) -> TrustId {
+        TrustId(format!("t{}", dice.u64(..2)).into())
     }
 
-    fn backend(number: u64, dice: &mut Dice) -> Arc<Model> {
-        let target = match dice.below(5) {
+    fn backend(number: u64, dice: &mut Rng) -> Arc<Model> {
+        let target = match dice.u64(..5) {
             0 => BackendTarget::Dns {
-                name: name(dice.below(3)),
+                name: name(dice.u64(..3)),
                 port: 80,
             },
             1 => BackendTarget::Invalid {
                 reason: InvalidReason::BackendNotFound,
                 message: "gone".to_owned(),
             },
-            _ => BackendTarget::Endpoints(EndpointsId::new(&format!("e{}", dice.below(6)))),
+            _ => BackendTarget::Endpoints(EndpointsId::new(&format!("e{}", dice.u64(..6)))),
         };
-        let tls = (dice.below(3) == 0).then(|| BackendTls {
+        let tls = (dice.u64(..3) == 0).then(|| BackendTls {
             sni: name(0),
             identities: Vec::new(),
             trust: Some(trust(dice)),
@@ -409,11 +400,11 @@ mod tests {
     }
 
     /// One thing of a snapshot becomes another, appears or goes.
-    fn step(snapshot: &mut Snapshot, resolved: &mut Resolved, dice: &mut Dice) {
-        let there = dice.below(3) > 0;
-        match dice.below(8) {
+    fn step(snapshot: &mut Snapshot, resolved: &mut Resolved, dice: &mut Rng) {
+        let there = dice.u64(..3) > 0;
+        match dice.u64(..8) {
             0..=2 => {
-                let new = backend(dice.below(20), dice);
+                let new = backend(dice.u64(..20), dice);
                 snapshot.backends.remove(&new.id);
                 if there {
                     snapshot.backends.insert(new.id.clone(), new);
@@ -429,7 +420,7 @@ mod tests {
                 snapshot.backends = all;
             }
             4..=5 => {
-                let id = EndpointsId::new(&format!("e{}", dice.below(6)));
+                let id = EndpointsId::new(&format!("e{}", dice.u64(..6)));
                 snapshot.endpoints.remove(&id);
                 if there {
                     let endpoint = |port: u64| Endpoint {
@@ -442,7 +433,7 @@ mod tests {
                         node: None,
                         zone: None,
                     };
-                    let endpoints = (0..dice.below(4)).map(|port| endpoint(port * 7 + 1)).collect();
+                    let endpoints = (0..dice.u64(..4)).map(|port| endpoint(port * 7 + 1)).collect();
                     snapshot
                         .endpoints
                         .insert(id.clone(), Arc::new(Endpoints { id, endpoints }));
@@ -452,16 +443,16 @@ mod tests {
                 let id = trust(dice);
                 snapshot.trust.remove(&id);
                 if there {
-                    let certificates = (0..dice.below(2)).map(|_| Arc::from(&b"no certificate"[..])).collect();
+                    let certificates = (0..dice.u64(..2)).map(|_| Arc::from(&b"no certificate"[..])).collect();
                     snapshot
                         .trust
                         .insert(id.clone(), Arc::new(TrustAnchors { id, certificates }));
                 }
             }
             _ => {
-                let address = IpAddr::from([127, 0, 0, u8::try_from(dice.below(200)).unwrap()]);
-                resolved.remove(&name(dice.below(3)));
-                resolved.insert(name(dice.below(3)), [address].into());
+                let address = IpAddr::from([127, 0, 0, u8::try_from(dice.u64(..200)).unwrap()]);
+                resolved.remove(&name(dice.u64(..3)));
+                resolved.insert(name(dice.u64(..3)), [address].into());
             }
         }
     }
@@ -469,7 +460,7 @@ mod tests {
     #[test]
     fn a_thousand_changes_come_to_what_one_look_at_the_end_does() {
         for seed in 0..5 {
-            let mut dice = Dice(seed);
+            let mut dice = Rng::with_seed(seed);
             let registry = Registry::new(1);
             let (mut snapshot, mut resolved) = (Snapshot::default(), Resolved::default());
             let mut backends = Backends::default();
