@@ -9,6 +9,7 @@ const NICE: i32 = 10;
 
 /// One thread for what waits, beside the main one, which may block for as long as a change takes to apply.
 pub(crate) fn runtime() -> Result<Runtime> {
+    shorten_slices();
     start(&mut builder())
 }
 
@@ -33,9 +34,16 @@ fn builder() -> Builder {
 
 /// Lets the threads that serve go before the calling one, and before those that it starts from now on.
 pub(crate) fn step_back() {
+    shorten_slices();
     let process = rustix::process::getpriority_process(None);
     if process.is_ok_and(|nice| nice < NICE) {
         // Without it everything works, only not as evenly.
         let _ = rustix::process::setpriority_process(None, NICE);
     }
+}
+
+/// Lets others on this core not wait for a translation, or whatever else takes milliseconds, to come to an end.
+fn shorten_slices() {
+    // As above.
+    let _ = pierhead_kernel::shorten_slices();
 }

@@ -28,4 +28,4 @@ pub use kernel::{Counters, DEFAULT_MAX_FLOWS, Direction, Kernel, Mode, Options, 
 pub use loads::Loads;
 pub use pierhead_abi::l4::Traffic;
 pub use probe::{Capabilities, probe};
-pub use sys::{TestRun, test_run, trim_heap, unmap_code};
+pub use sys::{TestRun, shorten_slices, test_run, trim_heap, unmap_code};
