@@ -11,10 +11,6 @@ use super::place::{HOSTS, Place};
 /// In the order in which they start.
 pub(crate) const DAEMONS: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-/// In a cluster the control plane has cores of its own. Here it shares two with nodes, pods and clients: it may have what they
-/// leave, and does not take what serves a request off its core.
-const NICE: u8 = 10;
-
 /// Starts what does not run.
 ///
 /// # Errors
@@ -26,7 +22,9 @@ pub(crate) fn start(place: &Place) -> Result<()> {
             host: "control",
             program: name,
             args: args(place, name),
-            nice: NICE,
+            // In a cluster the control plane has cores of its own. Here it shares two with nodes, pods and clients: it has what they
+            // leave, and does not keep what serves a request from its core.
+            behind: true,
             env: env(name),
         };
         daemon.ensure(place)?;

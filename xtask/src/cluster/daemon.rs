@@ -12,10 +12,25 @@ use super::net;
 use super::place::Place;
 
 /// Starts the words after it without the files that this process inherited, such as the lock of a build tool, and as a
-/// session of its own, whose priority is the first of them. `bash`, because others cannot close a file of two digits. A session
-/// may be a group to the scheduler, whose weight is asked for by another name.
+/// session of its own. `bash`, because others cannot close a file of two digits.
 const LAUNCH: &str = r#"for f in /proc/self/fd/*; do n=${f##*/}; if [ "$n" -gt 2 ]; then eval "exec $n>&-"; fi; done 2>/dev/null
-exec setsid bash -c '[ -e /proc/self/autogroup ] && echo "$0" > /proc/self/autogroup; exec nice -n "$0" "$@"' "$@""#;
+exec setsid "$@""#;
+
+/// Starts the words after it as what others push aside: of little weight, also as a session (which may be a group to the scheduler), and
+/// with 0.1 ms until another may have its core instead of some 2 ms (`sched_setattr(2)`; Linux before 6.12 ignores that). The
+/// first word is the number of that system call.
+const BEHIND: &str = r#"
+my $group;
+if (-e "/proc/self/autogroup") { open($group, ">", "/proc/self/autogroup") && print($group 10) && close($group) or die "autogroup: $!\n" }
+my $attr = pack("LLQlLQQQ", 48, 0, 0, 10, 0, 100_000, 0, 0);
+syscall(int(shift), 0, $attr, 0) == 0 or die "sched_setattr: $!\n";
+exec @ARGV or die "$ARGV[0]: $!\n""#;
+
+/// The words that start those after them behind everything else.
+fn behind() -> Vec<String> {
+    let sched_setattr = if cfg!(target_arch = "x86_64") { "314" } else { "274" };
+    ["perl", "-e", BEHIND, sched_setattr].map(str::to_owned).into()
+}
 
 /// A program to keep running.
 pub(crate) struct Daemon<'a> {
@@ -25,8 +40,8 @@ pub(crate) struct Daemon<'a> {
     pub(crate) host: &'a str,
     pub(crate) program: &'static str,
     pub(crate) args: Vec<String>,
-    /// How much it yields to others, 0 to 19.
-    pub(crate) nice: u8,
+    /// Whether everything else goes before it.
+    pub(crate) behind: bool,
     /// Variables of its environment besides our own.
     pub(crate) env: &'static [(&'static str, &'static str)],
 }
@@ -47,7 +62,9 @@ impl Daemon<'_> {
             .with_context(|| format!("cannot write the log of {}", self.name))?;
         let path = std::env::var("PATH").unwrap_or_default();
         let child = Command::new("bash")
-            .args(["-c", LAUNCH, "bash", &self.nice.to_string(), "nsenter"])
+            .args(["-c", LAUNCH, "bash"])
+            .args(if self.behind { behind() } else { Vec::new() })
+            .arg("nsenter")
             .args(net::entrance(self.host))
             .arg(place.bin(self.program))
             .args(&self.args)
@@ -178,6 +195,19 @@ mod tests {
         assert_eq!(parse_start(stat), Some("77123"));
         assert_eq!(parse_start(&stat.replace(") S", ") Z")), None);
         assert!(start_time(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn what_runs_behind_yields() {
+        // A session of its own, for what is a group to the scheduler changes as a whole.
+        let mut command = Command::new("setsid");
+        let output = command.arg("--wait").args(behind()).arg("nice").output().unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).trim(),
+            "10",
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn start(place: &Place, node: &Host, program: &'static str, args: String) -> Res
         host: node.name,
         program,
         args: args.split_whitespace().map(str::to_owned).collect(),
-        nice: 0,
+        behind: false,
         env: &[],
     }
     .ensure(place)?;
