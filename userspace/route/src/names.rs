@@ -117,6 +117,8 @@ fn put<V: Clone>(part: &mut Part<V>, hasher: &RandomState, hash: u64, entry: (Ho
 mod tests {
     use std::collections::HashMap;
 
+    use fastrand::Rng;
+
     use super::*;
 
     fn name(number: u64) -> Hostname {
@@ -125,16 +127,12 @@ mod tests {
 
     #[test]
     fn it_is_a_map_whose_clones_stay_as_they_are() {
-        let mut random = 7_u64;
-        let mut next = |below: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (random >> 33) % below
-        };
+        let mut dice = Rng::with_seed(7);
         let (mut names, mut model) = (Names::default(), HashMap::new());
         let mut kept = Vec::new();
         for step in 0..20_000 {
-            let key = next(3_000);
-            match next(4) {
+            let key = dice.u64(..3_000);
+            match dice.u64(..4) {
                 0 => assert_eq!(names.remove(name(key).as_str()), model.remove(&key)),
                 1 => {
                     let (a, b) = (names.get_mut(name(key).as_str()), model.get_mut(&key));
@@ -142,7 +140,7 @@ mod tests {
                 }
                 _ => assert_eq!(names.insert(&name(key), step), model.insert(key, step)),
             }
-            let probe = next(3_000);
+            let probe = dice.u64(..3_000);
             assert_eq!(names.get(name(probe).as_str()), model.get(&probe));
             assert_eq!((names.len(), names.is_empty()), (model.len(), model.is_empty()));
             if step % 4_000 == 0 {
