@@ -292,11 +292,7 @@ impl Drop for Gate {
 
 /// Runs `pierhead` with these arguments on the node until it ends: exit status, and both outputs.
 pub fn run(node: &Netns, args: &[&str]) -> Result<(ExitStatus, String)> {
-    let mut command = Command::new(binary()?);
-    command.args(args).stdin(Stdio::null());
-    let output = node.enter(|| command.output())??;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status, String::from_utf8_lossy(&said).into_owned()))
+    run_program(node, &binary()?, args)
 }
 
 /// Takes away what a gate of this program left on the node for its successor.
@@ -304,16 +300,17 @@ pub fn run(node: &Netns, args: &[&str]) -> Result<(ExitStatus, String)> {
 /// # Errors
 /// What the program said.
 pub fn uninstall(node: &Netns, program: &Path) -> Result<()> {
-    let mut command = Command::new(program);
-    command.arg("uninstall").stdin(Stdio::null());
-    let output = node.enter(|| command.output())??;
-    ensure!(
-        output.status.success(),
-        "pierhead uninstall: {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let (status, said) = run_program(node, program, &["uninstall"])?;
+    ensure!(status.success(), "pierhead uninstall: {status}: {said}");
     Ok(())
+}
+
+fn run_program(node: &Netns, program: &Path, args: &[&str]) -> Result<(ExitStatus, String)> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    let output = node.enter(|| command.output())??;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status, String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// The binary under test: `$PIERHEAD`, or the one cargo built beside this test.
