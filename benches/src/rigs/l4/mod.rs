@@ -30,14 +30,15 @@ const TCP: [Kind; 6] = [
 ];
 
 /// The names of [`TCP`].
-pub(super) const NAMES: [&str; 6] = [
-    Kind::Route.name(),
-    Kind::Full.name(),
-    Kind::Steer.name(),
-    Kind::Off.name(),
-    Kind::Haproxy.name(),
-    Kind::Nft.name(),
-];
+pub(super) const NAMES: [&str; TCP.len()] = {
+    let mut names = [""; TCP.len()];
+    let mut at = 0;
+    while at < TCP.len() {
+        names[at] = TCP[at].name();
+        at += 1;
+    }
+    names
+};
 
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     cpu::pin(cpu::CLIENT_CORE)?;
